@@ -1,0 +1,1 @@
+"""DistKV: a strongly consistent, erasure-coded, Multi-Paxos key-value store."""

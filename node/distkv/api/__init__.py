@@ -1,0 +1,1 @@
+"""Doors for clients: RESP, HTTP, and the gateway link."""

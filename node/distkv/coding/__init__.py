@@ -1,0 +1,1 @@
+"""Erasure coding: values to shards and back."""

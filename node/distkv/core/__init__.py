@@ -1,0 +1,1 @@
+"""Consensus core: Multi-Paxos without I/O."""

@@ -1,0 +1,1 @@
+"""Data plane: dispersing, reading, dropping and repairing shards; no I/O."""

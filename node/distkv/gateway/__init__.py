@@ -1,0 +1,1 @@
+"""The load balancer: the same doors without a replica."""

@@ -1,0 +1,1 @@
+"""Laptop mode: a whole cluster on one machine, and its owner."""

@@ -1,0 +1,1 @@
+"""The replicated state machine: what the log means."""

@@ -1,0 +1,1 @@
+"""A node as a process: the thin asyncio adapter around a member."""

@@ -1,0 +1,1 @@
+"""Reliable, encrypted UDP between peers."""

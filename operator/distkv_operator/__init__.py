@@ -1,0 +1,1 @@
+"""The kopf operator that keeps a DistKVCluster true."""
