@@ -119,10 +119,10 @@ class ReadRequest(NamedTuple):
 
 
 class ReadReply(NamedTuple):
-    """`index` -1: not leader, or no quorum; ask again."""
+    """`slot` -1: not leader, or no quorum; ask again."""
 
     token: int
-    index: int
+    slot: int
 
 
 class Transfer(NamedTuple):

@@ -27,7 +27,7 @@ class Code(NamedTuple):
 
 
 class ShardPiece(NamedTuple):
-    """Stripe `stripe` of the shard with `index` (0 <= index < size).
+    """Stripe `stripe` of the shard number `shard` (0 <= shard < size).
 
     `length`: bytes of the *value's* stripe; `crc`: CRC-32C of `piece`.
     `last`: the total number of stripes when this is the last one, else 0.
@@ -36,7 +36,7 @@ class ShardPiece(NamedTuple):
     """
 
     value_id: ValueId
-    index: int
+    shard: int
     stripe: int
     last: int
     code: Code
@@ -50,10 +50,10 @@ class ShardPiece(NamedTuple):
 
 
 class ShardStored(NamedTuple):
-    """All stripes of shard `index` of the value are durable at the sender."""
+    """All stripes of shard number `shard` of the value are durable at the sender."""
 
     value_id: ValueId
-    index: int
+    shard: int
 
 
 class Refusal(IntEnum):
@@ -70,7 +70,7 @@ class ShardRefused(NamedTuple):
     """The holder keeps nothing of it."""
 
     value_id: ValueId
-    index: int
+    shard: int
     reason: Refusal
 
 
@@ -81,12 +81,12 @@ class ShardDropped(NamedTuple):
 
 
 class ShardWanted(NamedTuple):
-    """Send stripes first, ..., first+count-1 of the shard you hold of the value."""
+    """Send stripes first, ..., first+stripes-1 of the shard you hold of the value."""
 
     request: int
     value_id: ValueId
     first: int
-    count: int
+    stripes: int
 
 
 class Found(IntEnum):
@@ -102,7 +102,7 @@ class ShardGiven(NamedTuple):
 
     request: int
     found: Found
-    index: int
+    shard: int
     stripe: int
     length: int
     crc: int
