@@ -1,0 +1,144 @@
+"""Commands on their way through the log: sent to the leader, awaited at the own apply.
+
+The coordinator learns the outcome of a command when it applies the entry itself, so a lost
+answer cannot exist. A lost *request* can: until the outcome is there, every command is sent
+again to each new leader and after a silence; its session makes that safe (applied once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distkv.errors import DistKVError, NoQuorum, OutcomeUnknown, ShuttingDown
+from distkv.kernel import Future
+from distkv.machine.interface import Outcome
+
+Key = tuple[bytes, int]
+
+
+class PendingCommand:
+    """One command; `sent` tells whether any leader may have proposed it."""
+
+    __slots__ = ("command", "deadline", "future", "sent", "sent_at")
+
+    def __init__(self, command: bytes, deadline: float) -> None:
+        self.command = command
+        self.deadline = deadline
+        self.future: Future[Outcome] = Future()
+        self.sent = False
+        self.sent_at = 0.0
+
+
+class PendingCommands:
+    """All commands this node coordinates, in order of submission."""
+
+    def __init__(self, resend_after: float, limit: int) -> None:
+        self.resend_after = resend_after
+        self.limit = limit
+        self._commands: dict[Key, PendingCommand] = {}
+        self._unsent: list[PendingCommand] = []
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    @property
+    def full(self) -> bool:
+        """No more commands are taken (limit `pending_commands_max`)."""
+        return len(self._commands) >= self.limit
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether `take_unsent` would return anything."""
+        return bool(self._unsent)
+
+    def submit(
+        self, session: bytes, sequence: int, command: bytes, deadline: float
+    ) -> Future[Outcome]:
+        """Queue a command; the same (session, sequence) again joins the first future."""
+        known = self._commands.get((session, sequence))
+        if known is not None and not known.future.done:
+            known.deadline = max(known.deadline, deadline)
+            return known.future
+        pending = PendingCommand(command, deadline)
+        self._commands[(session, sequence)] = pending
+        self._unsent.append(pending)
+        return pending.future
+
+    def take_unsent(self, now: float, bytes_max: int) -> list[bytes]:
+        """Commands to hand to the leader now, up to `bytes_max` (at least one)."""
+        taken: list[bytes] = []
+        size = 0
+        position = 0
+        for pending in self._unsent:
+            position += 1
+            if pending.future.done:
+                continue
+            taken.append(pending.command)
+            pending.sent = True
+            pending.sent_at = now
+            size += len(pending.command)
+            if size >= bytes_max:
+                break
+        del self._unsent[:position]
+        return taken
+
+    def put_back(self) -> None:
+        """Nothing that is undecided may have reached a leader for good: send all again."""
+        self._unsent = [p for p in self._commands.values() if not p.future.done]
+
+    def decide(self, outcome: Outcome) -> None:
+        """An applied entry decided this command."""
+        pending = self._commands.pop((outcome.session, outcome.sequence), None)
+        if pending is not None:
+            pending.future.set_result(outcome)
+
+    def sweep(self, now: float, describe: Callable[[], str]) -> None:
+        """Fail what is past its deadline, send again what was not answered for long."""
+        resend = False
+        expired: list[tuple[Key, PendingCommand]] = []
+        for key, pending in self._commands.items():
+            if now >= pending.deadline:
+                expired.append((key, pending))
+            elif pending.sent and now - pending.sent_at >= self.resend_after:
+                resend = True
+        for key, pending in expired:
+            del self._commands[key]
+            pending.future.set_exception(_timeout(pending, describe()))
+        if resend:
+            self._resend(now)
+
+    def _resend(self, now: float) -> None:
+        waiting = {id(pending) for pending in self._unsent}
+        for pending in self._commands.values():
+            old = now - pending.sent_at >= self.resend_after
+            if pending.sent and old and id(pending) not in waiting:
+                self._unsent.append(pending)
+
+    def refuse_unsent(self, reason: str) -> None:
+        """There is no quorum: fail at once what no leader has seen."""
+        refused = [(key, p) for key, p in self._commands.items() if not p.sent]
+        for key, pending in refused:
+            del self._commands[key]
+            pending.future.set_exception(NoQuorum(reason))
+        self._unsent = [p for p in self._unsent if not p.future.done]
+
+    def close(self) -> None:
+        """The node stops."""
+        commands, self._commands = self._commands, {}
+        self._unsent = []
+        for pending in commands.values():
+            error: DistKVError
+            if pending.sent:
+                error = OutcomeUnknown("the node stopped before the command was decided")
+            else:
+                error = ShuttingDown("the node is stopping; nothing was changed")
+            pending.future.set_exception(error)
+
+
+def _timeout(pending: PendingCommand, situation: str) -> DistKVError:
+    if pending.sent:
+        return OutcomeUnknown(
+            f"the deadline passed before the command was decided; it may still take effect "
+            f"({situation})"
+        )
+    return NoQuorum(f"the deadline passed and no leader could be reached; {situation}")
