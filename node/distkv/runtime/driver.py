@@ -1,0 +1,213 @@
+"""Drives a member: sockets, disk and clock in, its `Output` out. The only place they meet.
+
+One turn: everything that arrived in this wake-up of the loop was handed to the member; it
+is asked once what to do; the batch goes to the engine (page cache), messages leave, and if
+somebody waits for durability one flush runs in a thread while the next turns go on (group
+commit: a flush covers every batch written before it began).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from distkv.member.member import Member
+from distkv.member.output import Outgoing, Output
+from distkv.storage.base import Engine, StorageError, StorageFull
+from distkv.transport.base import Identity, Lane, Transport
+from distkv.wire.codec import WireError, decode, encode
+
+log = logging.getLogger("distkv.driver")
+
+FULL_RETRY_SECONDS = 1.0
+
+
+class Driver:
+    """Implements `transport.base.Handler`; see the module."""
+
+    def __init__(self, member: Member, engine: Engine, halt: Callable[[str], None]) -> None:
+        self.member = member
+        self.engine = engine
+        self._halt = halt
+        self._loop = asyncio.get_running_loop()
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._transport: Transport | None = None
+        self._turn_due = False
+        self._in_turn = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._unwritten: deque[Output] = deque()
+        self._unflushed: deque[Output] = deque()
+        self._flush_wanted = False
+        self._flushing = False
+        self.flushes = 0
+        self.turns = 0
+        self.closed = False
+
+    def attach(self, transport: Transport) -> None:
+        """Connect the transport; then the first turn runs."""
+        self._transport = transport
+        self.wake()
+
+    # -- transport.base.Handler
+
+    def on_message(self, peer: Identity, lane: Lane, payload: bytes) -> None:
+        """Decode; what does not decode is the peer's fault, is counted and dropped."""
+        try:
+            messages = decode(payload)
+        except WireError as error:
+            self.member.suspect(f"ordinal {peer.ordinal}", "undecodable message", str(error))
+            return
+        for message in messages:
+            self.member.receive(peer, message)
+        self.wake()
+
+    def on_peer_up(self, peer: Identity) -> None:
+        """A connection is there."""
+        self.member.peer_up(peer)
+        self.wake()
+
+    def on_peer_down(self, peer: Identity, reason: str) -> None:
+        """A connection is gone."""
+        log.info("peer %d is down: %s", peer.ordinal, reason)
+        self.member.peer_down(peer)
+        self.wake()
+
+    def on_drained(self, ordinal: int, lane: Lane) -> None:
+        """Room again in a queue."""
+        self.member.drained(ordinal, lane)
+        self.wake()
+
+    def on_suspicion(self, source: str, kind: str, detail: str) -> None:
+        """Count it."""
+        self.member.suspect(source, kind, detail)
+
+    def on_turn(self) -> None:
+        """Run the turn now, so that answers leave with this wake-up's acknowledgements."""
+        if self._turn_due:
+            self._turn()
+
+    # -- the loop
+
+    def wake(self) -> None:
+        """Something was handed to the member: run a turn soon, once."""
+        if not self._turn_due and not self.closed:
+            self._turn_due = True
+            self._loop.call_soon(self._turn_if_due)
+
+    def _turn_if_due(self) -> None:
+        if self._turn_due:
+            self._turn()
+
+    def _turn(self) -> None:
+        if self.closed or self._in_turn:
+            return
+        self._turn_due = False
+        self._in_turn = True
+        self.turns += 1
+        try:
+            output = self.member.turn(self._loop.time(), int(time.time() * 1000))
+        except Exception as failure:
+            log.exception("the node halts: it cannot go on safely")
+            self.closed = True
+            self._halt(f"{type(failure).__name__}: {failure}")
+            return
+        finally:
+            self._in_turn = False
+        self._unwritten.append(output)
+        self._write()
+        self._send(output.messages)
+        self._flush_if_wanted()
+        self._arm()
+
+    def _write(self) -> None:
+        while self._unwritten:
+            output = self._unwritten[0]
+            if output.writes:
+                try:
+                    self.engine.write(output.writes)
+                except StorageFull as full:
+                    self._on_full(str(full))
+                    return
+            self._unwritten.popleft()
+            self._unflushed.append(output)
+            self._flush_wanted |= output.must_flush
+        if self.member.disk_full:
+            log.warning("the disk has space again: this node takes writes")
+            self.member.disk_full = False
+
+    def _on_full(self, reason: str) -> None:
+        if not self.member.disk_full:
+            log.error("the disk is full, this node is read-only until space is back: %s", reason)
+            self.member.disk_full = True
+        self._loop.call_later(FULL_RETRY_SECONDS, self.wake)
+
+    def _flush_if_wanted(self) -> None:
+        if not self._flush_wanted or self._flushing:
+            return
+        self._flush_wanted = False
+        self._flushing = True
+        covered = len(self._unflushed)
+        self.flushes += 1
+        future = self._loop.run_in_executor(self._flusher, self.engine.flush)
+        future.add_done_callback(lambda done: self._flushed(done, covered))
+
+    def _flushed(self, done: asyncio.Future[None], covered: int) -> None:
+        self._flushing = False
+        if self.closed:
+            return
+        error = done.exception()
+        if error is not None:
+            log.error("the node halts: what it wrote may not be durable: %s", error)
+            self.closed = True
+            self._halt(f"flush failed: {error}")
+            return
+        number = 0
+        released: list[Outgoing] = []
+        for _ in range(covered):
+            output = self._unflushed.popleft()
+            number = output.number
+            released += output.messages_after_flush
+        if number:
+            self.member.flushed(number)
+        self._send(released)
+        self._turn()
+
+    def _send(self, messages: list[Outgoing]) -> None:
+        transport = self._transport
+        if not messages or transport is None:
+            return
+        groups: dict[tuple[int, Lane, int], list[object]] = {}
+        for ordinal, lane, stream, message in messages:
+            groups.setdefault((ordinal, lane, stream), []).append(message)
+        # The leader sends the same objects to every peer: encode them once.
+        encoded: dict[tuple[int, ...], bytes] = {}
+        for (ordinal, lane, stream), batch in groups.items():
+            identities = tuple(map(id, batch))
+            payload = encoded.get(identities)
+            if payload is None:
+                payload = encoded[identities] = encode(batch)
+            transport.send(ordinal, lane, payload, stream)
+
+    def _arm(self) -> None:
+        when = self.member.next_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            self._timer = self._loop.call_at(when, self.wake)
+
+    async def close(self) -> None:
+        """Stop turning, make everything written durable, close the engine."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await self._loop.run_in_executor(self._flusher, self.engine.flush)
+        except StorageError as error:
+            log.error("the last flush failed: %s", error)
+        self._flusher.shutdown(wait=True)
+        self.engine.close()
