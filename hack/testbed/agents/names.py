@@ -1,0 +1,4 @@
+"""Names that the agents and the manifests share."""
+
+STORAGE_CLASS = "distkv-testbed"
+PROVISIONER = "testbed.distkv.io/xfs"
