@@ -24,6 +24,8 @@ _BYTE_UNITS = {
     "mi": MIB,
     "gib": GIB,
     "gi": GIB,
+    "tib": 1024 * GIB,
+    "ti": 1024 * GIB,
     "kb": 1000,
     "k": 1000,
     "mb": 1000**2,
