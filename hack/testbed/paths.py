@@ -1,4 +1,4 @@
-"""Where the test bed keeps things: never in the checkout, so that every checkout shares the cache."""
+"""Where the test bed keeps things: never in the checkout, so that checkouts share the cache."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def run(
 def wait_until(
     what: str, condition: Callable[[], bool], timeout: float, every: float = 0.05, hint: str = ""
 ) -> None:
-    """Returns once `condition` holds; after `timeout` seconds the error says what did not happen."""
+    """Returns once `condition` holds; after `timeout` seconds the error names what did not."""
     limit = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > limit:

@@ -33,7 +33,7 @@ _ATTEMPTS = 50
 
 
 class DiskFolder:
-    """The disk of one node: a folder of images, and beside it the device files that lead to them."""
+    """The disk of one node: a folder of images, and beside it device files that lead to them."""
 
     def __init__(self, images: Path, devices: Path) -> None:
         self.images, self._devices = images, devices
@@ -55,27 +55,24 @@ class DiskFolder:
         run(["mkfs.xfs", "-q", "-K", partial])
         partial.rename(self.image(volume))
 
-    def mount(self, volume: str, node: list[str], target: str) -> None:
-        """Mounts a volume inside a node, where everyone may write: fsGroup or init sets owners."""
-        if self.is_mounted(node, target):
-            return
-        run([*node, "mkdir", "-p", target])
-        with _attached(self.image(volume), self._devices) as device:
-            run([*node, "mount", "-t", "xfs", device, target])
-        run([*node, "chmod", "0777", target])
-
-    def is_mounted(self, node: list[str], target: str) -> bool:
-        return _source(node, target) is not None
-
-    def unmount(self, node: list[str], target: str) -> None:
+    def mount(self, volume: str, node: int, target: str) -> None:
+        """Mounts a volume in the node of this process, writable for all: fsGroup sets owners."""
         if _source(node, target) is not None:
-            run([*node, "umount", target])
-        run([*node, "rmdir", target], check=False)
+            return
+        run([*_inside(node), "mkdir", "-p", target])
+        with _attached(self.image(volume), self._devices) as device:
+            run([*_inside(node), "mount", "-t", "xfs", device, target])
+        run([*_inside(node), "chmod", "0777", target])
+
+    def unmount(self, node: int, target: str) -> None:
+        if _source(node, target) is not None:
+            run([*_inside(node), "umount", target])
+        run([*_inside(node), "rmdir", target], check=False)
 
     def remove(self, volume: str) -> None:
         self.image(volume).unlink(missing_ok=True)
 
-    def grow(self, volume: str, size: int, node: list[str], target: str) -> None:
+    def grow(self, volume: str, size: int, node: int, target: str) -> None:
         """Grows a mounted file system while it is in use. A smaller size changes nothing."""
         image = self.image(volume)
         if image.stat().st_size < size:
@@ -85,12 +82,19 @@ class DiskFolder:
             raise LabError(f"volume {volume} is not mounted at {target}")
         with _opened(number, self._devices) as (descriptor, _):
             fcntl.ioctl(descriptor, _SET_CAPACITY, 0)
-        run([*node, "xfs_growfs", target])
+        run([*_inside(node), "xfs_growfs", target])
 
 
-def _source(node: list[str], target: str) -> int | None:
-    """The number of the loop device that is mounted at a place in a node."""
-    for line in run([*node, "cat", "/proc/self/mountinfo"]).stdout.splitlines():
+def _inside(node: int) -> list[str]:
+    return ["nsenter", "-t", str(node), "-m", "--"]
+
+
+def _source(node: int, target: str) -> int | None:
+    """The number of the loop device that is mounted at a place in a node.
+
+    Read from outside: in the node's mount namespace alone, /proc shows another process id space.
+    """
+    for line in Path(f"/proc/{node}/mountinfo").read_text().splitlines():
         fields = line.split()
         if fields[4] == target:
             major, minor = fields[2].split(":")

@@ -99,10 +99,8 @@ class Enforcer:
 
     def _has_seen(self, uid: str, policies: list[Object]) -> bool:
         """Watches come late: a policy that is older than the pod may still be on its way."""
-        seen = {
-            (p["metadata"]["uid"], p["metadata"]["resourceVersion"]) for p in self._policies.all()
-        }
-        wanted = {(p["metadata"]["uid"], p["metadata"]["resourceVersion"]) for p in policies}
+        seen = {_version(policy) for policy in self._policies.all()}
+        wanted = {_version(policy) for policy in policies}
         return self._pods.by_uid(uid) is not None and wanted <= seen
 
     def _compile(self) -> dict[str, Verdicts]:
@@ -143,6 +141,10 @@ class Enforcer:
                 self._done[node] = change
         alive = self._nodes.read()
         return all(loaded[node] or alive.get(node) != changed[node].pid for node in changed)
+
+
+def _version(item: Object) -> tuple[str, str]:
+    return item["metadata"]["uid"], item["metadata"]["resourceVersion"]
 
 
 def _inside(pid: int) -> list[str]:

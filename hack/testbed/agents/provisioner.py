@@ -38,10 +38,6 @@ def target(volume: str) -> str:
     return f"{VOLUMES}/{volume}"
 
 
-def enter(pid: int) -> list[str]:
-    return ["nsenter", "-t", str(pid), "-m", "--"]
-
-
 class Provisioner:
     def __init__(self, api: Api, nodes: NodeFile, disks: Path) -> None:
         self._api, self._nodes, self._disks = api, nodes, disks
@@ -98,7 +94,7 @@ class Provisioner:
         name = volume_name(claim)
         disk = disk_folder(self._disks, node)
         disk.create(name, size)
-        disk.mount(name, enter(pid), target(name))
+        disk.mount(name, pid, target(name))
         volume = manifest(claim, storage_class, node, size)
         try:
             self._api.request("POST", "/api/v1/persistentvolumes", volume)
@@ -112,7 +108,7 @@ class Provisioner:
         pid = self._nodes.read().get(node)
         if pid is None:
             return
-        disk_folder(self._disks, node).grow(name, size, enter(pid), target(name))
+        disk_folder(self._disks, node).grow(name, size, pid, target(name))
         capacity = {"storage": to_quantity(size)}
         self._api.merge(f"/api/v1/persistentvolumes/{name}", {"spec": {"capacity": capacity}})
         meta = claim["metadata"]
@@ -134,7 +130,7 @@ class Provisioner:
         node = node_of(volume)
         disk = disk_folder(self._disks, node)
         if pid := self._nodes.read().get(node):
-            disk.unmount(enter(pid), target(meta["name"]))
+            disk.unmount(pid, target(meta["name"]))
         disk.remove(meta["name"])  # of a node that is down too: its disk is a folder here
         self._api.request("DELETE", f"/api/v1/persistentvolumes/{meta['name']}")
         print(f"{meta['name']}: removed from {node}", flush=True)

@@ -1,4 +1,4 @@
-"""An OCI image archive: what `docker save` and `skopeo` call oci-archive, written without either."""
+"""An OCI image archive, as `skopeo` and `docker save` write them, written without either."""
 
 from __future__ import annotations
 

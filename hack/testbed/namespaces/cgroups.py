@@ -21,7 +21,7 @@ def hierarchies() -> list[Path]:
     if missing:
         raise LabError(
             f"{ROOT} has no cgroup v1 hierarchy {', '.join(missing)}",
-            "the namespaces provider was written for cgroup v1: use --provider kind on this machine",
+            "the namespaces provider was written for cgroup v1: use --provider kind here",
         )
     return found
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from testbed.image.layer import Layer
 from testbed.image.oci import write_archive
@@ -76,15 +77,16 @@ def _write_images(tools: Tools, folder: Path) -> list[Path]:
     toolbox.file("bin/probe", tools["probe"].read_bytes(), 0o755)
     toolbox.file("etc/passwd", b"root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
     toolbox.folder("tmp", 0o1777)
-    user = {"User": NOBODY}
-    write_archive(
-        folder / "pause.tar", PAUSE, [pause.to_bytes()], user | {"Entrypoint": ["/pause"]}
-    )
-    write_archive(
-        folder / "dns.tar", COREDNS, [dns.to_bytes()], user | {"Entrypoint": ["/coredns"]}
-    )
-    write_archive(folder / "toolbox.tar", TOOLBOX, [toolbox.to_bytes()], {"Env": ["PATH=/bin"]})
-    return [folder / "pause.tar", folder / "dns.tar", folder / "toolbox.tar"]
+    images: dict[str, tuple[Layer, dict[str, Any]]] = {
+        PAUSE: (pause, {"User": NOBODY, "Entrypoint": ["/pause"]}),
+        COREDNS: (dns, {"User": NOBODY, "Entrypoint": ["/coredns"]}),
+        TOOLBOX: (toolbox, {"Env": ["PATH=/bin"]}),
+    }
+    archives = []
+    for name, (layer, config) in images.items():
+        archives.append(folder / f"{name.rpartition('/')[2].partition(':')[0]}.tar")
+        write_archive(archives[-1], name, [layer.to_bytes()], config)
+    return archives
 
 
 def _import(archives: list[Path], folder: Path) -> None:

@@ -78,7 +78,7 @@ class Node:
         """As at the boot of a machine: the volumes on its disk are there before the kubelet."""
         disk = disk_folder(self._root / "nodes", self.name)
         for volume in disk.volumes():
-            disk.mount(volume, box.enter("mount"), target(volume))
+            disk.mount(volume, box.pid, target(volume))
 
     def _script(self) -> str:
         """Fresh /run and /var/lib, its own folders in them, and settings that need no change."""

@@ -161,12 +161,13 @@ def mend_link(lab: Lab, name: str) -> None:
 
 def _apply_addons(lab: Lab, tools: Tools, count: int) -> None:
     listing = {"apiVersion": "v1", "kind": "List", "items": addons.manifests(count)}
-    command = [tools["kubectl"], "--kubeconfig", lab.root / "kubeconfig", "apply", "-f", "-"]
+    kubectl = [str(tools["kubectl"]), "--kubeconfig", str(lab.root / "kubeconfig")]
+    command = [*kubectl, "apply", "--server-side", "-f", "-"]
     said = ""
 
     def applied() -> bool:
         nonlocal said
-        done = run([*command, "--server-side"], stdin=json.dumps(listing), check=False)
+        done = run(command, stdin=json.dumps(listing), check=False)
         said = done.stderr
         return done.returncode == 0
 

@@ -98,7 +98,7 @@ def find_go() -> tuple[Path, str]:
     there = ", ".join(f"{path} is {version}" for path, version in seen.items()) or "none found"
     raise LabError(
         f"building the Kubernetes tools needs Go {name} or newer ({there})",
-        f"install Go {name}, or put its bin folder on PATH; with Docker, --provider kind needs none",
+        f"install Go {name}, or put its bin folder on PATH; --provider kind needs no Go",
     )
 
 
