@@ -7,7 +7,6 @@ limits fit together. A relation that does not hold names both fields and what to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from pydantic import Field
@@ -85,15 +84,6 @@ class Relation(NamedTuple):
     reason: str
 
 
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 GENERAL = (
     Relation(
         "layout.parity_shards",
@@ -114,8 +104,8 @@ GENERAL = (
     ),
     Relation(
         "consensus.batch_bytes",
-        lambda c: c.consensus.batch_bytes >= 2 * (c.limits.key + c.dispersal.inline_max),
-        "must hold the largest key and inline value twice (limits.key {c.limits.key} + "
+        lambda c: c.consensus.batch_bytes >= 2 * (c.limits.key_bytes_max + c.dispersal.inline_max),
+        "must hold the largest key and inline value twice (limits.key_bytes_max {c.limits.key_bytes_max} + "
         "dispersal.inline_max {c.dispersal.inline_max} bytes): raise this or lower those",
     ),
     Relation(
@@ -131,44 +121,45 @@ GENERAL = (
     ),
     Relation(
         "dispersal.inline_max",
-        lambda c: c.dispersal.inline_max <= c.limits.value,
-        "must be at most limits.value ({c.limits.value} bytes): lower this",
-    ),
-    Relation(
-        "limits.memory",
-        lambda c: c.limits.memory >= max(c.limits.value, 16 * c.dispersal.stripe),
-        "must hold one value of limits.value ({c.limits.value} bytes) and sixteen stripes of "
-        "dispersal.stripe ({c.dispersal.stripe} bytes): raise this or lower those",
+        lambda c: c.dispersal.inline_max <= c.limits.value_bytes_max,
+        "must be at most limits.value_bytes_max ({c.limits.value_bytes_max}): lower this",
     ),
     Relation(
         "dispersal.hedge_max",
-        lambda c: c.dispersal.hedge_min <= c.dispersal.hedge_max <= c.limits.deadline,
-        "must lie between dispersal.hedge_min ({c.dispersal.hedge_min} s) and limits.deadline "
-        "({c.limits.deadline} s)",
+        lambda c: c.dispersal.hedge_min <= c.dispersal.hedge_max <= c.limits.request_seconds,
+        "must lie between dispersal.hedge_min ({c.dispersal.hedge_min} s) and "
+        "limits.request_seconds ({c.limits.request_seconds} s)",
     ),
     Relation(
-        "limits.value",
-        lambda c: c.limits.value // c.dispersal.stripe < 2**20,
-        "makes more than a million stripes of dispersal.stripe ({c.dispersal.stripe} bytes): "
-        "raise dispersal.stripe or lower this",
+        "limits.values_in_flight_max",
+        lambda c: (
+            c.limits.values_in_flight_max >= max(c.limits.value_bytes_max, 16 * c.dispersal.stripe)
+        ),
+        "must hold one value of limits.value_bytes_max ({c.limits.value_bytes_max} bytes) and "
+        "sixteen stripes of dispersal.stripe ({c.dispersal.stripe} bytes): raise this or lower those",
     ),
     Relation(
-        "limits.deadline",
-        lambda c: c.limits.deadline >= 2 * c.consensus.election_max,
+        "limits.command_bytes_max",
+        lambda c: c.limits.command_bytes_max <= c.limits.memory_in_flight_max,
+        "must be at most limits.memory_in_flight_max ({c.limits.memory_in_flight_max} bytes), "
+        "which it is a part of: lower this or raise that",
+    ),
+    Relation(
+        "limits.request_seconds",
+        lambda c: 2 * c.consensus.election_max <= c.limits.request_seconds,
         "must be at least twice consensus.election_max ({c.consensus.election_max} s), or no "
         "request outlives a change of leader: raise this",
     ),
     Relation(
-        "repair.grace",
-        lambda c: c.repair.grace >= c.limits.deadline,
-        "must be at least limits.deadline ({c.limits.deadline} s), or shards go while a read "
-        "still needs them: raise this",
+        "limits.request_seconds_max",
+        lambda c: c.limits.request_seconds <= c.limits.request_seconds_max,
+        "must be at least limits.request_seconds ({c.limits.request_seconds} s): raise this",
     ),
     Relation(
-        "admin.token_file",
-        lambda c: c.admin.token_file is not None or _loopback(c.listen.admin.host),
-        "must name a token file when listen.admin ({c.listen.admin}) is not a loopback address: "
-        "set it, or listen on 127.0.0.1",
+        "repair.grace",
+        lambda c: c.repair.grace >= c.limits.request_seconds,
+        "must be at least limits.request_seconds ({c.limits.request_seconds} s), or shards go "
+        "while a read still needs them: raise this",
     ),
 )
 
@@ -196,6 +187,11 @@ OF_A_NODE = (
             or c.node.ordinal < len(c.peers.addresses)
         ),
         "has no address: peers.addresses lists {n} nodes, so ordinals end at {last}",
+    ),
+    Relation(
+        "admin.token_file",
+        lambda c: c.admin.token_file is not None,
+        "is not set: without a token nobody could found or ask this node; name a file with one",
     ),
     Relation(
         "keys.files",

@@ -108,8 +108,7 @@ class AdminSection(Section):
 
     token_file: str | None = Field(
         default=None,
-        description="File with the token of the X-DistKV-Token header. Unset: no token is "
-        "asked for, allowed only when listen.admin is a loopback address.",
+        description="File with the token that the X-DistKV-Token header must carry.",
     )
 
 
@@ -244,37 +243,60 @@ class DispersalSection(Section):
 class LimitsSection(Section):
     """What a client may ask for; going past one is an error that names it."""
 
-    key: Size = Field(default=4 * KIB, ge=1, le=64 * KIB, description="Largest key, bytes.")
-    value: Size = Field(default=256 * MIB, ge=1, le=4 * GIB, description="Largest value, bytes.")
-    pipeline: int = Field(
-        default=1024,
-        ge=1,
-        le=1_000_000,
-        description="Most commands of one connection in the works.",
+    key_bytes_max: Size = Field(
+        default=4 * KIB, ge=1, le=32 * KIB, description="Largest key, bytes."
     )
-    connections: int = Field(
-        default=4096, ge=1, le=1_000_000, description="Most client connections."
+    value_bytes_max: Size = Field(
+        default=256 * MIB, ge=1, le=512 * MIB, description="Largest value, bytes."
     )
-    memory: Size = Field(
-        default=256 * MIB,
-        ge=8 * MIB,
-        description="Most bytes of values being written or read at once in this process; reading "
-        "from clients pauses above it.",
+    connections_max: int = Field(
+        default=1024, ge=1, le=100_000, description="Most client connections of each door."
     )
-    pending: int = Field(
+    pipeline_max: int = Field(
+        default=512, ge=1, le=1_000_000, description="Most commands of a connection in the works."
+    )
+    pending_max: int = Field(
         default=100_000,
         ge=16,
         le=10_000_000,
-        description="Most requests in the works in this process.",
+        description="Most requests in the works in a process.",
     )
-    deadline: Seconds = Field(
-        default=5.0,
-        ge=0.05,
+    memory_in_flight_max: Size = Field(
+        default=64 * MIB,
+        ge=32 * MIB,
+        description="Most bytes of requests and answers held by the doors; above it no client is "
+        "read from.",
+    )
+    values_in_flight_max: Size = Field(
+        default=512 * MIB,
+        ge=8 * MIB,
+        description="Most bytes of values being dispersed or gathered at once in a process.",
+    )
+    command_bytes_max: Size = Field(
+        default=16 * MIB,
+        ge=64 * KIB,
+        description="Most bytes of one command whose values cannot leave as they arrive (MSET).",
+    )
+    keys_listed_max: int = Field(
+        default=100_000, ge=1, le=10_000_000, description="Most keys in one answer of KEYS."
+    )
+    scan_count_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Most keys looked at by one SCAN or listing.",
+    )
+    request_seconds: Seconds = Field(
+        default=10.0, ge=0.05, le=3600, description="Deadline of a request that names none."
+    )
+    request_seconds_max: Seconds = Field(
+        default=300.0, ge=0.05, le=3600, description="Longest deadline a client may ask for."
+    )
+    stall_seconds: Seconds = Field(
+        default=60.0,
+        ge=0.1,
         le=3600,
-        description="Seconds after which a request is answered anyhow.",
-    )
-    scan: int = Field(
-        default=1000, ge=1, le=100_000, description="Most keys in one page of a listing."
+        description="Seconds without a byte in the middle of a transfer that end a connection.",
     )
 
 
@@ -322,6 +344,10 @@ class GatewaySection(Section):
     )
     probe: Seconds = Field(
         default=0.5, ge=0.01, le=60, description="Seconds between two looks at a node's health."
+    )
+    token_file: str | None = Field(
+        default=None,
+        description="File with the token gateways show to nodes; unset on both: none is asked for.",
     )
     in_flight: int = Field(
         default=4096, ge=1, le=1_000_000, description="Most requests under way at one node."
