@@ -1,0 +1,575 @@
+"""One node's part in Multi-Paxos: messages, ticks and proposals in, `Ready` out.
+
+Protocol: Lamport, "Paxos Made Simple" (2001), section 3, with the quorums of Flexible Paxos
+(Howard, Malkhi, Spiegelman 2016). The rules, and where each one lives:
+
+| rule                                              | module        |
+|---------------------------------------------------|---------------|
+| when to stand, pre-vote                           | election      |
+| promises, accepted entries, what is durable       | acceptor      |
+| which values a new leader must propose again      | phase_one     |
+| order of proposing, choosing, stalls at a change  | leader        |
+| what each peer holds and is sent                  | peers, progress |
+| linearizable reads                                | reads         |
+| learning what was missed                          | catchup       |
+| rows on disk                                      | log, hardstate |
+
+This module only changes roles and passes things on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from distkv.core import entries
+from distkv.core.acceptor import Acceptor
+from distkv.core.catchup import CatchUp
+from distkv.core.election import Election, Role
+from distkv.core.leader import Leader
+from distkv.core.messages import (
+    Accept,
+    Accepted,
+    Learn,
+    LearnRequest,
+    Message,
+    Prepare,
+    PreVote,
+    PreVoteReply,
+    Promise,
+    ReadReply,
+    ReadRequest,
+    Refuse,
+    Transfer,
+)
+from distkv.core.options import ReplicaOptions, check
+from distkv.core.phase_one import PhaseOne
+from distkv.core.reads import AskedReads
+from distkv.core.ready import Ready
+from distkv.core.shared import Shared
+from distkv.ids import Ballot, Member
+from distkv.machine.interface import StateMachine
+from distkv.storage.base import Engine
+
+_SAVE_PEERS_TICKS = 100
+
+
+class PeerStatus(NamedTuple):
+    """What the leader knows of a peer. `silent`: ms since it was last heard."""
+
+    member: Member
+    voter: bool
+    match: int
+    chosen: int
+    silent: int
+
+
+class Status(NamedTuple):
+    """A picture for people and metrics. `peers` is empty on a follower."""
+
+    role: str
+    ballot: Ballot
+    leader: Member | None
+    chosen: int
+    applied: int
+    first: int
+    last: int
+    voter: bool
+    queued: int
+    window: int
+    changing: bool
+    elections: int
+    needs_snapshot: int | None
+    suspicions: tuple[Member, ...]
+    peers: tuple[PeerStatus, ...]
+
+
+class Replica:
+    """Facade of the core. Not thread-safe. After every call that may have changed something,
+    call `ready` until it returns None."""
+
+    def __init__(
+        self,
+        me: Member,
+        machine: StateMachine,
+        engine: Engine,
+        options: ReplicaOptions,
+        rng: random.Random,
+    ) -> None:
+        """Restore from the rows of `engine` (none: a fresh node). `machine` is loaded already.
+
+        Raises ValueError for contradictory options or an unknown row format.
+        """
+        check(options)
+        self.options = options
+        self.machine = machine
+        self.elections = 0
+        self._shared = shared = Shared(me, machine, options, rng)
+        hint = shared.hard.load(engine)
+        shared.peers.load(engine)
+        shared.log.load(engine, max(hint, machine.applied))
+        assert shared.log.first <= machine.applied + 1, "the log has a gap below the chosen prefix"
+        self._log = shared.log
+        self._out = shared.out
+        self._catchup = CatchUp(shared)
+        self._acceptor = Acceptor(shared, self._catchup.behind)
+        self._acceptor.adopt_restored()
+        self._election = Election(shared)
+        self._asked = AskedReads(shared)
+        self._role = Role.FOLLOWER
+        self._leader_member: Member | None = None
+        self._leader: Leader | None = None
+        self._candidacy: PhaseOne | None = None
+        self._candidacy_number = 0
+        self._prepare_sent = 0
+        self._learners: list[Member] = []
+        self._flushes: deque[tuple[int, int]] = deque()
+        self._voter = shared.configuration.is_voter(me)
+        # What was read may sit in the page cache only: nothing counts before one flush.
+        self._out.must_flush = True
+        self._handlers: dict[type, Callable[[Member, Any], None]] = {
+            Accept: self._on_accept,
+            Accepted: self._on_accepted,
+            ReadRequest: self._on_read_request,
+            ReadReply: self._on_read_reply,
+            Prepare: self._on_prepare,
+            Promise: self._on_promise,
+            Refuse: self._on_refuse,
+            PreVote: self._on_pre_vote,
+            PreVoteReply: self._on_pre_vote_reply,
+            Learn: self._on_learn,
+            LearnRequest: self._catchup.on_request,
+            Transfer: self._on_transfer,
+        }
+
+    # -- what the owner may ask
+
+    @property
+    def me(self) -> Member:
+        """Own seat and incarnation."""
+        return self._shared.me
+
+    @property
+    def role(self) -> str:
+        """follower, pre-candidate, candidate, leader; learner if this node has no vote."""
+        if self._role is Role.FOLLOWER and not self._shared.may_vote():
+            return "learner"
+        return self._role.value
+
+    @property
+    def ballot(self) -> Ballot:
+        """Highest promised ballot."""
+        return self._shared.hard.promised
+
+    @property
+    def leader(self) -> Member | None:
+        """Whom to forward to, as far as this node knows."""
+        return self._leader_member
+
+    @property
+    def is_leader(self) -> bool:
+        """Elected, and the own barrier is applied."""
+        return self._leader is not None and self._leader.settled
+
+    @property
+    def chosen(self) -> int:
+        """All slots up to it are chosen and known here."""
+        return self._log.chosen
+
+    @property
+    def first(self) -> int:
+        """Lowest slot still in the log."""
+        return self._log.first
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether this incarnation holds its seat and durably has all that admitted it."""
+        return self._shared.may_vote()
+
+    @property
+    def needs_snapshot(self) -> int | None:
+        """Ordinal of a peer to take a snapshot from: the log no longer reaches back to us."""
+        return self._catchup.needs_snapshot
+
+    def status(self) -> Status:
+        """For people and metrics."""
+        shared, leader = self._shared, self._leader
+        peers: tuple[PeerStatus, ...] = ()
+        if leader is not None:
+            peers = tuple(
+                PeerStatus(
+                    p.member,
+                    p in leader.peers.voters,
+                    p.match,
+                    p.chosen,
+                    (shared.now - p.heard) * self.options.tick,
+                )
+                for p in leader.peers.all.values()
+            )
+        return Status(
+            self.role,
+            self.ballot,
+            self.leader,
+            self._log.chosen,
+            self.machine.applied,
+            self._log.first,
+            self._log.last,
+            shared.may_vote(),
+            0 if leader is None else len(leader.proposals),
+            0 if leader is None else leader.next_slot - 1 - self._log.chosen,
+            leader is not None and leader.changing,
+            self.elections,
+            self.needs_snapshot,
+            tuple(shared.peers.suspicions),
+            peers,
+        )
+
+    def propose(self, commands: Sequence[bytes]) -> bool:
+        """Queue commands for the next batch. False: not the leader, or the queue is full.
+
+        True promises nothing yet: a leader that loses its office drops what it had queued.
+        """
+        leader = self._leader
+        return leader is not None and leader.accepts_proposals and leader.proposals.add(commands)
+
+    def propose_configuration(self, body: bytes) -> bool:
+        """Change members or layout, one change at a time. False: not now, or not the leader."""
+        return self._leader is not None and self._leader.propose_configuration(body)
+
+    def read(self, token: int) -> None:
+        """Ask for a read index; the answer comes in `Ready.reads`, -1 within about
+        `read_timeout` if there is none. Tokens must not repeat."""
+        if self._leader is not None:
+            self._leader.reads.add(-1, token)
+        elif self._leader_member is not None:
+            self._asked.ask(self._leader_member.ordinal, token)
+        else:
+            self._out.reads.append((token, -1))
+
+    def hurry(self, ordinal: int) -> None:
+        """That peer forwarded commands queued now: tell it their outcome without delay."""
+        if self._leader is not None:
+            self._leader.hurry(ordinal)
+
+    def transfer(self, ordinal: int) -> bool:
+        """Hand leadership over to the voter at `ordinal`. False: not possible now."""
+        members = self._shared.configuration.members
+        if self._leader is None or not 0 <= ordinal < len(members):
+            return False
+        return self._leader.transfer(members[ordinal])
+
+    def add_learner(self, member: Member) -> bool:
+        """Send accepts to a process that is not a voter; it never counts. False: too many."""
+        if member in self._learners:
+            return True
+        if len(self._learners) >= self.options.learners:
+            return False
+        self._learners.append(member)
+        if self._leader is not None:
+            self._leader.peers.rebuild()
+        return True
+
+    def remove_learner(self, member: Member) -> None:
+        """Stop sending to it."""
+        if member in self._learners:
+            self._learners.remove(member)
+            if self._leader is not None:
+                self._leader.peers.rebuild()
+
+    def truncate(self, upto: int) -> None:
+        """Drop log rows up to `upto`, which must be applied, but for the retained tail."""
+        assert upto <= self.machine.applied, "a snapshot holds only what is applied"
+        self._log.truncate(upto, self.options.retain_slots, self.options.retain_bytes)
+
+    def install(self, slot: int) -> None:
+        """The machine was replaced by a snapshot of the state after `slot`; its rows go into
+        the batch of the next `ready`."""
+        assert self.machine.applied == slot
+        if slot > self._log.chosen:
+            if self._leader is not None:
+                self._leader.before_install(slot)
+            self._log.install(slot)
+            self._acceptor.chosen_moved()
+            self._out.must_flush = True
+        self._catchup.needs_snapshot = None
+        self._configuration_changed()
+
+    def peer_down(self, ordinal: int) -> None:
+        """The transport lost that peer (a hint)."""
+        leader = self._leader_member
+        if self._leader is not None:
+            for peer in self._leader.peers.all.values():
+                if peer.member.ordinal == ordinal:
+                    peer.lost()
+        elif leader is not None and leader.ordinal == ordinal:
+            self._set_leader(None)
+            self._election.leader_lost()
+
+    def peer_up(self, member: Member) -> None:
+        """The transport reached that peer, perhaps again (a hint)."""
+        if self._leader is not None:
+            peer = self._leader.peers.all.get(member)
+            if peer is not None:
+                peer.lost()
+
+    # -- inputs
+
+    def step(self, sender: Member, message: Message) -> None:
+        """A message from `sender`, whose identity the transport has proven."""
+        self._handlers[type(message)](sender, message)
+
+    def tick(self, wall_ms: int) -> None:
+        """`options.tick` ms have passed; `wall_ms` is the clock (it may jump)."""
+        shared = self._shared
+        shared.now += 1
+        shared.wall = wall_ms
+        if self._leader is not None:
+            if not self._leader.tick():
+                self._resign()
+        elif shared.may_vote():
+            self._tick_follower()
+        led = self._leader is not None or self._election.hears_leader()
+        self._catchup.tick(led)
+        self._asked.tick()
+        if shared.now % _SAVE_PEERS_TICKS == 0:
+            shared.peers.save()
+
+    def persisted(self, number: int) -> None:
+        """Everything up to the Ready of this number is durable."""
+        shared = self._shared
+        shared.durable = max(shared.durable, number)
+        self._acceptor.persisted(number)
+        while self._flushes and self._flushes[0][0] <= number:
+            shared.hard.durable_batches = self._flushes.popleft()[1]
+        if self._leader is not None:
+            self._leader.choose()
+        elif self._candidacy is not None and number >= self._candidacy_number:
+            self._promise_to_myself(self._candidacy)
+
+    def ready(self) -> Ready | None:
+        """Apply what is chosen (a bounded number of slots) and say what to do.
+
+        None: nothing to do, and every chosen slot is applied.
+        """
+        applied = self._log.chosen > self.machine.applied and self._apply()
+        leader, out = self._leader, self._out
+        if leader is not None:
+            leader.pump()
+            if leader.reads.start(leader.settled) and self._shared.configuration.phase_two == 1:
+                leader.confirm_reads()
+            leader.peers.send(leader.next_slot, leader.reads.probe)
+        if out.empty and not applied:
+            return None
+        if out.must_flush:
+            self._shared.hard.write(self._log.chosen)
+            self._flushes.append((out.number, self._shared.hard.batches))
+            self._acceptor.acknowledge()
+        self._acceptor.mark()
+        return out.take()
+
+    # -- applying
+
+    def _apply(self) -> bool:
+        machine, log = self.machine, self._log
+        last = min(log.chosen, machine.applied + self.options.apply_slots)
+        for slot in range(machine.applied + 1, last + 1):
+            entry = log.entries[slot][1]
+            machine.apply(slot, entry)
+            if entries.is_configuration(entry):
+                self._configuration_changed()
+        return True
+
+    def _configuration_changed(self) -> None:
+        shared = self._shared
+        voter = shared.configuration.is_voter(shared.me)
+        if voter and not self._voter:
+            shared.admitted = self._out.number
+            self._out.must_flush = True
+        self._voter = voter
+        if self._leader is not None:
+            self._leader.on_configuration()
+            if not voter:
+                self._leader.peers.announce(self._leader.reads.probe)
+                self._resign()
+        elif not voter:
+            self._abandon_candidacy()
+        if self._leader_member is not None and not shared.configuration.is_voter(
+            self._leader_member
+        ):
+            self._set_leader(None)
+
+    # -- roles
+
+    def _set_leader(self, leader: Member | None) -> None:
+        if leader != self._leader_member:
+            self._leader_member = leader
+            self._asked.fail_all()
+
+    def _abandon_candidacy(self) -> None:
+        self._candidacy = None
+        if self._role is not Role.LEADER:
+            self._role = Role.FOLLOWER
+
+    def _resign(self) -> None:
+        """Back to follower, leading nobody; what was queued is dropped."""
+        if self._leader is not None:
+            self._leader.reads.close()
+            self._leader = None
+            self._set_leader(None)
+        self._candidacy = None
+        self._role = Role.FOLLOWER
+        self._election.restart_timer()
+
+    def _tick_follower(self) -> None:
+        shared = self._shared
+        if shared.now >= self._election.deadline:
+            self._candidacy = None
+            self._set_leader(None)
+            self._role = Role.PRE_CANDIDATE
+            if self._election.begin():
+                self._campaign()
+        elif self._candidacy is not None:
+            wait = self.options.ticks(self.options.retry)
+            if shared.now - self._prepare_sent >= wait and shared.me in self._candidacy.promised:
+                self._prepare_sent = shared.now
+                self._ask_for_promises(self._candidacy)
+
+    def _ask_for_promises(self, candidacy: PhaseOne) -> None:
+        question = Prepare(candidacy.ballot, self._log.chosen)
+        for member in candidacy.missing(self._shared.configuration):
+            self._out.send_after_flush(member.ordinal, question)
+
+    def _campaign(self) -> None:
+        """Phase 1a. The ballot is made durable before anybody hears of it, so that it can
+        never be used twice."""
+        self.elections += 1
+        shared = self._shared
+        ballot = self._election.next_ballot()
+        shared.hard.promise(ballot)
+        self._acceptor.forget_acknowledgement()
+        self._set_leader(None)
+        self._role = Role.CANDIDATE
+        self._candidacy = PhaseOne(ballot)
+        self._candidacy_number = self._out.number
+        self._out.must_flush = True
+        self._prepare_sent = shared.now
+        for member in shared.others():
+            self._out.send_after_flush(member.ordinal, Prepare(ballot, self._log.chosen))
+        self._election.restart_timer()
+
+    def _promise_to_myself(self, candidacy: PhaseOne) -> None:
+        if self.me not in candidacy.promised:
+            chosen = self._log.chosen
+            candidacy.add(self.me, chosen, self._log.accepted_above(chosen), chosen + 1)
+            self._lead_if_elected(candidacy)
+
+    def _lead_if_elected(self, candidacy: PhaseOne) -> None:
+        if self.me not in candidacy.promised:
+            return
+        if not candidacy.complete(self._shared.configuration):
+            return
+        self._candidacy = None
+        self._role = Role.LEADER
+        self._leader = Leader(self._shared, self._acceptor, candidacy, self._learners)
+        self._set_leader(self.me)
+        self._learn_for(candidacy)
+
+    def _learn_for(self, phase: PhaseOne) -> None:
+        if phase.target > self._log.chosen:
+            self._catchup.behind(phase.target, phase.source)
+            self._catchup.ask_now()
+
+    # -- messages
+
+    def _from_voter(self, sender: Member, ballot: Ballot, chosen: int) -> bool:
+        """Whether a message of the ballot's owner may be acted upon.
+
+        A sender that is no voter here, yet knows more, may have been admitted by an entry
+        that we lack: learn first.
+        """
+        if ballot.ordinal != sender.ordinal or ballot.incarnation != sender.incarnation:
+            return False
+        if self._shared.configuration.is_voter(sender):
+            return True
+        if chosen > self._log.chosen:
+            self._catchup.behind(chosen, sender.ordinal)
+        return False
+
+    def _on_accept(self, sender: Member, message: Accept) -> None:
+        if not self._from_voter(sender, message.ballot, message.chosen):
+            return
+        if not self._acceptor.on_accept(sender, message):
+            return
+        if self._role is not Role.FOLLOWER:
+            self._resign()
+        self._set_leader(sender)
+        self._election.hear()
+
+    def _on_accepted(self, sender: Member, message: Accepted) -> None:
+        if self._leader is not None:
+            self._leader.on_accepted(sender, message)
+
+    def _on_prepare(self, sender: Member, message: Prepare) -> None:
+        known = self._from_voter(sender, message.ballot, message.chosen)
+        if not known or not self._shared.may_vote():
+            return
+        if message.chosen > self._log.chosen:
+            self._catchup.behind(message.chosen, sender.ordinal)
+        news = message.ballot > self._shared.hard.promised
+        if self._acceptor.on_prepare(sender, message) and news:
+            self._resign()
+            self._set_leader(None)
+            self._acceptor.forget_acknowledgement()
+            self._election.hear()
+
+    def _on_promise(self, sender: Member, message: Promise) -> None:
+        if self._leader is not None:
+            self._leader.on_promise(sender, message)
+            self._learn_for(self._leader.phase)
+            return
+        candidacy = self._candidacy
+        if candidacy is None or candidacy.ballot != message.ballot:
+            return
+        if self._shared.peers.trusted(sender):
+            candidacy.add(sender, message.chosen, message.entries, self._log.chosen + 1)
+            self._lead_if_elected(candidacy)
+
+    def _on_refuse(self, sender: Member, message: Refuse) -> None:
+        if not self._shared.configuration.is_voter(sender):
+            return
+        self._election.note_ballot(message.promised)
+        contender = self._leader or self._candidacy
+        if contender is not None and message.promised > contender.ballot:
+            self._resign()
+
+    def _on_pre_vote(self, sender: Member, message: PreVote) -> None:
+        self._election.on_pre_vote(sender, message, self._leader is not None)
+
+    def _on_pre_vote_reply(self, sender: Member, message: PreVoteReply) -> None:
+        if message.chosen > self._log.chosen:
+            self._catchup.behind(message.chosen, sender.ordinal)
+        if self._role is Role.PRE_CANDIDATE and self._election.on_reply(sender, message):
+            self._campaign()
+
+    def _on_learn(self, sender: Member, message: Learn) -> None:
+        before = self._log.chosen
+        if self._catchup.on_learn(sender, message):
+            self._acceptor.chosen_moved()
+            if self._leader is not None:
+                self._leader.chosen_moved(before)
+
+    def _on_read_request(self, sender: Member, message: ReadRequest) -> None:
+        if self._leader is not None:
+            self._leader.reads.add(sender.ordinal, message.token)
+        else:
+            self._out.send(sender.ordinal, ReadReply(message.token, -1))
+
+    def _on_read_reply(self, sender: Member, message: ReadReply) -> None:
+        self._asked.on_reply(message)
+
+    def _on_transfer(self, sender: Member, message: Transfer) -> None:
+        follows = sender == self._leader_member and message.ballot == self._acceptor.ballot
+        if follows and self._leader is None and self._shared.may_vote():
+            self._campaign()
