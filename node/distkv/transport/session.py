@@ -1,0 +1,523 @@
+"""One connection to one peer: datagrams in, messages out, and back. No I/O, no clock.
+
+The owner calls `receive` for each datagram of the connection, `transmit` whenever it may send,
+and `on_timer` at `timeout`. All times are seconds of one monotonic clock. See `packet` for the
+bytes, `outgoing` and `incoming` for the lanes, `recovery` and `congestion` for the path.
+"""
+
+from __future__ import annotations
+
+from struct import error as struct_error
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+
+from distkv.transport.base import Identity
+from distkv.transport.congestion import Congestion
+from distkv.transport.incoming import IncomingLane
+from distkv.transport.keys import ConnectionKeys
+from distkv.transport.options import BASE_DATAGRAM, Options
+from distkv.transport.outgoing import Chunk, OutgoingLane
+from distkv.transport.packet import (
+    ACK,
+    ACK_FRAME,
+    ACK_NOW,
+    ACK_RUN,
+    CLOSE,
+    CLOSE_FRAME,
+    CREDIT,
+    CREDIT_FRAME,
+    DATA,
+    DATAGRAM_OVERHEAD,
+    DELAY_UNIT,
+    HEADER,
+    HEADER_BYTES,
+    NONCE,
+    PADDING,
+    PART,
+    PART_FRAME,
+    PING,
+    PING_FRAME,
+    STREAM_BITS,
+    STREAM_MASK,
+    WHOLE,
+    WHOLE_FRAME,
+    Malformed,
+    expand,
+)
+from distkv.transport.probing import BLACK_HOLE_TIMEOUTS, SizeSearch
+from distkv.transport.ranges import Received
+from distkv.transport.recovery import Packet, Recovery
+
+CONTROL_RESERVE = 64 * 1024
+"""Bytes the control lane may have in flight beyond the congestion window."""
+PING_EVERY = 10
+"""Each so-manieth sign of life asks for an acknowledgement, for the round-trip time."""
+
+REASONS = {0: "peer stopped", 1: "replaced", 2: "key retired", 3: "protocol error"}
+STOPPED, REPLACED, KEY_RETIRED, PROTOCOL_ERROR = range(4)
+
+
+class Parameters(NamedTuple):
+    """What the two greetings settled."""
+
+    local: int
+    """Connection id in datagrams to us."""
+    remote: int
+    control_credit: int
+    bulk_credit: int
+    socket_buffer: int
+
+
+class Statistics(NamedTuple):
+    """Counters of one connection since it was made; sizes in bytes, times in seconds."""
+
+    packets_sent: int
+    packets_received: int
+    bytes_sent: int
+    bytes_received: int
+    messages_sent: int
+    messages_received: int
+    packets_lost: int
+    chunks_resent: int
+    duplicates: int
+    forged: int
+    rtt: float
+    window: int
+    datagram: int
+    in_flight: int
+    queued_control: int
+    queued_bulk: int
+
+
+class Session:
+    """State of one connection. `closed`: why it ended, once it did."""
+
+    def __init__(
+        self,
+        peer: Identity,
+        keys: ConnectionKeys,
+        parameters: Parameters,
+        options: Options,
+        now: float,
+        rtt: float,
+    ) -> None:
+        """`rtt`: first estimate, from the handshake."""
+        self.peer = peer
+        self.closed: str | None = None
+        self.local = parameters.local
+        self._remote = parameters.remote
+        self._options = options
+        self._seal = keys.seal
+        self._open = keys.open
+        self._received = Received()
+        limit = parameters.socket_buffer
+        self._congestion = Congestion(options, limit, now)
+        self._recovery = Recovery(options, self._congestion, rtt, now)
+        self._search = SizeSearch(options, now)
+        self._control_out = OutgoingLane(
+            0, options.control_queue, options.control_message, parameters.control_credit
+        )
+        self._bulk_out = OutgoingLane(
+            1, options.bulk_queue, options.bulk_message, parameters.bulk_credit
+        )
+        self._control_in = IncomingLane(options.control_window, options.control_message)
+        self._bulk_in = IncomingLane(options.bulk_window, options.bulk_message)
+        self._ack_due: float | None = None
+        self._newest_arrival = now
+        self._credit_due = False
+        self._ping = False
+        self._probes = 0
+        self._unmarked = 0
+        self._signs = 0
+        self._size = self._search.size
+        self.last_heard = now
+        self.last_sent = now
+        self.moved = False
+        self.drained: list[int] = []
+        self._packets_received = self._bytes_sent = self._bytes_received = 0
+        self._messages_sent = self._messages_received = 0
+        self._duplicates = self._forged = 0
+
+    # ---- receiving -------------------------------------------------------------------------
+
+    def receive(self, datagram: bytes | memoryview, now: float) -> list[tuple[int, bytes]] | None:
+        """Take one data datagram; the messages (lane, payload) that may be delivered.
+
+        None: it is not authentic, and nothing was changed. `moved` tells whether it was the
+        newest (then its source is the peer's present address). An authentic datagram that no
+        correct peer sends closes the session: see `closed`.
+        """
+        flags, _, low = HEADER.unpack_from(datagram)
+        received = self._received
+        number = expand(low, received.top)
+        self.moved = False
+        out: list[tuple[int, bytes]] = []
+        if received.seen(number):
+            self._duplicates += 1
+            return out
+        try:
+            plain = self._open.decrypt(
+                NONCE.pack(number), datagram[HEADER_BYTES:], datagram[:HEADER_BYTES]
+            )
+        except InvalidTag:
+            self._forged += 1
+            return None
+        self.last_heard = now
+        self._packets_received += 1
+        self._bytes_received += len(datagram)
+        in_order = received.add(number)
+        if number == received.top:
+            self.moved = True
+            self._newest_arrival = now
+        try:
+            eliciting = self._frames(plain, now, out)
+        except (Malformed, struct_error, IndexError) as error:
+            self.closed = f"protocol error: {error}"
+            return out
+        if eliciting:
+            if flags & ACK_NOW or not in_order:
+                self._ack_due = now
+            elif self._ack_due is None:
+                self._ack_due = now + self._options.ack_delay
+        self._messages_received += len(out)
+        return out
+
+    def _frames(self, plain: bytes, now: float, out: list[tuple[int, bytes]]) -> bool:
+        """Act on each frame; whether the packet asks for an acknowledgement."""
+        at, end = 0, len(plain)
+        eliciting = False
+        while at < end:
+            kind = plain[at]
+            if kind == WHOLE:
+                _, place, sequence, length = WHOLE_FRAME.unpack_from(plain, at)
+                at += WHOLE_FRAME.size + length
+                if at > end:
+                    raise Malformed("cut message")
+                self._whole(place, sequence, plain[at - length : at], out)
+                eliciting = True
+            elif kind == ACK:
+                at = self._ack_frame(plain, at, now)
+            elif kind == PART:
+                at = self._part(plain, at, out)
+                eliciting = True
+            elif kind == PADDING:
+                return eliciting
+            elif kind == PING:
+                at += 1
+                eliciting = True
+            elif kind == CREDIT:
+                _, control, bulk = CREDIT_FRAME.unpack_from(plain, at)
+                self._control_out.grant(control)
+                self._bulk_out.grant(bulk)
+                at += CREDIT_FRAME.size
+                eliciting = True
+            elif kind == CLOSE:
+                _, reason = CLOSE_FRAME.unpack_from(plain, at)
+                self.closed = REASONS.get(reason, "closed by peer")
+                return eliciting
+            else:
+                raise Malformed(f"frame of unknown kind {kind}")
+        return eliciting
+
+    def _lane_in(self, place: int) -> IncomingLane:
+        if place >> STREAM_BITS > 1:
+            raise Malformed("no such lane")
+        return self._bulk_in if place >> STREAM_BITS else self._control_in
+
+    def _whole(
+        self, place: int, sequence: int, payload: bytes, out: list[tuple[int, bytes]]
+    ) -> None:
+        ready: list[bytes] = []
+        lane = self._lane_in(place)
+        lane.whole(place & STREAM_MASK, sequence, payload, ready)
+        number = place >> STREAM_BITS
+        for message in ready:
+            out.append((number, message))
+        if ready and lane.credit_due():
+            self._credit_due = True
+
+    def _part(self, plain: bytes, at: int, out: list[tuple[int, bytes]]) -> int:
+        _, place, sequence, total, offset, length = PART_FRAME.unpack_from(plain, at)
+        at += PART_FRAME.size
+        end = at + length
+        if end > len(plain):
+            raise Malformed("cut piece")
+        if 2 * length > len(plain):
+            piece: bytes | memoryview = memoryview(plain)[at:end]
+        else:
+            piece = plain[at:end]  # a small view would keep the whole datagram alive
+        ready: list[bytes] = []
+        lane = self._lane_in(place)
+        lane.part(place & STREAM_MASK, sequence, total, offset, piece, ready)
+        for message in ready:
+            out.append((place >> STREAM_BITS, message))
+        if ready and lane.credit_due():
+            self._credit_due = True
+        return end
+
+    def _ack_frame(self, plain: bytes, at: int, now: float) -> int:
+        _, low, delay, run, extra = ACK_FRAME.unpack_from(plain, at)
+        at += ACK_FRAME.size
+        recovery = self._recovery
+        top = expand(low, recovery.next_number - 1)
+        bottom = top - run
+        runs = [(bottom, top)]
+        for _ in range(extra):
+            gap, run = ACK_RUN.unpack_from(plain, at)
+            at += ACK_RUN.size
+            high = bottom - gap - 2
+            bottom = high - run
+            runs.append((bottom, high))
+        if top >= recovery.next_number or bottom < 0:
+            raise Malformed("acknowledgement of a packet never sent")
+        arrived, lost = recovery.acknowledged(runs, delay * DELAY_UNIT, now)
+        for packet in arrived:
+            for chunk in packet[2]:
+                if chunk.lane.acknowledge(chunk):
+                    self.drained.append(chunk.lane.lane)
+        if lost:
+            self._again(lost)
+        if self._search.acknowledged(runs, now):
+            self._resize()
+        return at
+
+    def _again(self, packets: list[tuple[int, Packet]]) -> None:
+        for number, packet in packets:
+            for chunk in packet[2]:
+                chunk.lane.again(chunk, number)
+            if packet[3]:
+                self._credit_due = True
+
+    def _resize(self) -> None:
+        self._size = self._search.size
+        self._congestion.resize(self._size)
+
+    # ---- sending ---------------------------------------------------------------------------
+
+    def send(self, lane: int, stream: int, payload: bytes) -> bool:
+        """Queue a message; False if the lane's queue is full. Raises ValueError if too large."""
+        if (self._bulk_out if lane else self._control_out).push(stream, payload):
+            self._messages_sent += 1
+            return True
+        return False
+
+    def queued(self, lane: int) -> int:
+        """Bytes of that lane the peer has not acknowledged, with their overhead."""
+        return (self._bulk_out if lane else self._control_out).queued
+
+    def transmit(self, now: float) -> list[bytes]:
+        """Datagrams to send now, at most `Options.burst` bytes; see `timeout` for the next."""
+        out: list[bytes] = []
+        budget = self._options.burst
+        while budget > 0:
+            datagram = self._datagram(now)
+            if datagram is None:
+                break
+            out.append(datagram)
+            budget -= len(datagram)
+        if now >= self._search.when:
+            probe = self._search.next(now)
+            if probe:
+                out.append(self._probe(probe, now))
+        return out
+
+    def _bulk_allowed(self, now: float) -> bool:
+        congestion = self._congestion
+        if self._probes:
+            return True
+        if self._recovery.in_flight >= congestion.window:
+            congestion.limited = True
+            return False
+        return congestion.pace <= now
+
+    def _control_allowed(self) -> bool:
+        congestion = self._congestion
+        if self._probes or self._recovery.in_flight < congestion.window:
+            return True
+        congestion.limited = True
+        return self._recovery.in_flight < congestion.window + CONTROL_RESERVE
+
+    def _datagram(self, now: float) -> bytes | None:
+        """The next datagram, or None if nothing may or need be sent."""
+        control = self._control_out.ready() and self._control_allowed()
+        bulk = self._bulk_out.ready() and self._bulk_allowed(now)
+        due = self._ack_due
+        if not (control or bulk or self._ping or self._credit_due):
+            if now >= self.last_sent + self._options.ping_interval:
+                self._signs += 1
+                self._ping = self._signs % PING_EVERY == 0
+            elif due is None or due > now:
+                return None
+        room = self._size - DATAGRAM_OVERHEAD
+        parts: list[bytes | memoryview] = []
+        chunks: list[Chunk] = []
+        recovery = self._recovery
+        number = recovery.next_number
+        if self._received.top >= 0:
+            frame = self._received.frame(now - self._newest_arrival)
+            parts.append(frame)
+            room -= len(frame)
+            self._ack_due = None
+        eliciting, room = self._small_frames(parts, room)
+        if control:
+            room = self._control_out.fill(room, parts, chunks, number)
+        if bulk:
+            before = room
+            room = self._bulk_out.fill(room, parts, chunks, number)
+            if before != room:
+                self._congestion.paced(before - room, recovery.srtt, now)
+        credit = eliciting == CREDIT
+        if not chunks and not eliciting:
+            if (control or bulk) and (due is None or due > now):
+                # the lanes had nothing that fits or is granted: send nothing for them
+                self._ack_due = due
+                if now < self.last_sent + self._options.ping_interval:
+                    return None
+            return self._sealed(0, b"".join(parts) or b"\x00", now)
+        size = self._size - room
+        flags = self._ack_now(size)
+        recovery.add(number, (now, size, chunks, credit))
+        return self._sealed(flags, b"".join(parts), now)
+
+    def _small_frames(self, parts: list[bytes | memoryview], room: int) -> tuple[int, int]:
+        """PING and CREDIT frames that are due: (0 if none, CREDIT if one is among them; room)."""
+        eliciting = 0
+        if self._ping:
+            self._ping = False
+            parts.append(PING_FRAME)
+            room -= 1
+            eliciting = PING
+        if self._credit_due:
+            self._credit_due = False
+            parts.append(
+                CREDIT_FRAME.pack(CREDIT, self._control_in.credit(), self._bulk_in.credit())
+            )
+            room -= CREDIT_FRAME.size
+            eliciting = CREDIT
+        return eliciting, room
+
+    def _ack_now(self, size: int) -> int:
+        """ACK_NOW four times per window once the window is filling, and on probes."""
+        self._unmarked += size
+        if self._probes:
+            self._probes -= 1
+            self._unmarked = 0
+            return ACK_NOW
+        window = self._congestion.window
+        if self._unmarked * 4 < window or (self._recovery.in_flight + size) * 4 < window * 3:
+            return 0
+        self._unmarked = 0
+        return ACK_NOW
+
+    def _sealed(self, flags: int, plain: bytes, now: float) -> bytes:
+        recovery = self._recovery
+        number = recovery.next_number
+        recovery.next_number = number + 1
+        header = HEADER.pack(DATA | flags, self._remote, number & 0xFFFFFFFF)
+        datagram = header + self._seal.encrypt(NONCE.pack(number), plain, header)
+        self.last_sent = now
+        self._bytes_sent += len(datagram)
+        return datagram
+
+    def _probe(self, size: int, now: float) -> bytes:
+        recovery = self._recovery
+        self._search.sent(recovery.next_number, now + max(3 * recovery.pto(), 0.05))
+        room = size - DATAGRAM_OVERHEAD - 1
+        return self._sealed(ACK_NOW, PING_FRAME + bytes(room), now)
+
+    def close(self, reason: int, now: float) -> bytes:
+        """End the connection; the datagram that tells the peer."""
+        self.closed = REASONS[reason]
+        return self._sealed(0, CLOSE_FRAME.pack(CLOSE, reason), now)
+
+    def greet(self) -> None:
+        """Send something that asks for an acknowledgement soon (it confirms the connection)."""
+        self._ping = True
+
+    # ---- time ------------------------------------------------------------------------------
+
+    def timeout(self, now: float) -> float:
+        """When `on_timer` and then `transmit` must be called (now, if there is more to send)."""
+        when = min(
+            self.last_sent + self._options.ping_interval,
+            self.last_heard + self._options.dead_after,
+            self._search.when,
+        )
+        if self._ack_due is not None and self._ack_due < when:
+            when = self._ack_due
+        recovery = self._recovery.timeout()
+        if recovery is not None and recovery < when:
+            when = recovery
+        if self._ping or self._credit_due:
+            return now
+        if self._control_out.ready() and self._control_allowed():
+            return now
+        if self._bulk_out.ready() and (
+            self._probes or self._recovery.in_flight < self._congestion.window
+        ):
+            return min(when, max(self._congestion.pace, now))
+        return when
+
+    def on_timer(self, now: float) -> None:
+        """Losses, probes, death. Harmless when called early."""
+        recovery = self._recovery
+        limit = self._options.dead_after
+        if now >= self.last_heard + limit:
+            self.closed = "silent"
+            return
+        when = recovery.timeout()
+        if when is None or when > now:
+            return
+        if recovery.sent and now - recovery.progress >= 2 * limit:
+            self.closed = "acknowledges nothing"
+            return
+        lost = recovery.expired(now)
+        if lost is not None:
+            self._again(lost)
+            return
+        if recovery.pto_count >= BLACK_HOLE_TIMEOUTS and self._size > BASE_DATAGRAM:
+            self._search.black_hole(now)
+            self._resize()
+        self._probes = 2
+        self._ping = True
+        oldest = []
+        for number, packet in recovery.sent.items():
+            oldest.append((number, packet))
+            if len(oldest) == 2:
+                break
+        self._again(oldest)
+
+    def refused_size(self, size: int, now: float) -> None:
+        """The local interface takes no datagram of `size` bytes (EMSGSIZE)."""
+        self._search.refused(size, now)
+        self._resize()
+
+    def path_changed(self, now: float) -> None:
+        """The peer's address moved: what was measured of the path is void."""
+        self._congestion = Congestion(self._options, self._congestion.limit, now)
+        self._recovery.move(self._congestion)
+        self._search.black_hole(now)
+        self._resize()
+
+    def statistics(self) -> Statistics:
+        """Counters and gauges, for metrics."""
+        recovery = self._recovery
+        return Statistics(
+            recovery.next_number,
+            self._packets_received,
+            self._bytes_sent,
+            self._bytes_received,
+            self._messages_sent,
+            self._messages_received,
+            recovery.losses,
+            self._control_out.resent + self._bulk_out.resent,
+            self._duplicates,
+            self._forged,
+            recovery.srtt,
+            int(self._congestion.window),
+            self._size,
+            recovery.in_flight,
+            self._control_out.queued,
+            self._bulk_out.queued,
+        )

@@ -1,0 +1,169 @@
+"""One non-blocking UDP socket, with the kernel's segmentation offload where there is one.
+
+UDP_SEGMENT lets one call send many datagrams of one size, UDP_GRO lets one call receive many
+(udp(7)); the cost of a call is what bounds the throughput of a Python process.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from struct import Struct
+from struct import error as struct_error
+from typing import Any
+
+UDP_SEGMENT = 103
+UDP_GRO = 104
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+IP_MTU_DISCOVER = 10
+IPV6_MTU_DISCOVER = 23
+PMTUDISC_PROBE = 3
+"""Never fragment, and ignore what routers claim: the session probes sizes itself."""
+
+SEGMENTS_LIMIT = 60
+SEGMENTED_BYTES_LIMIT = 65_000
+BUFFER_BYTES = 4 << 20
+
+_SEGMENT = Struct("=H")
+_GRO_SIZE = Struct("=i")
+_ANCILLARY = socket.CMSG_SPACE(_GRO_SIZE.size)
+
+
+class WouldBlock(Exception):
+    """The socket takes no more now; `sent` datagrams of the list were taken."""
+
+    def __init__(self, sent: int) -> None:
+        super().__init__(sent)
+        self.sent = sent
+
+
+class UdpSocket:
+    """`address` arguments and results are the kernel's tuples, as getaddrinfo gives them."""
+
+    def __init__(self, family: int, address: Any, *, offload: bool = True) -> None:
+        """Bind to `address`; raises OSError (the address is taken, or not ours)."""
+        self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._set_buffers()
+            self._never_fragment(family)
+            self.segment = offload and self._enable(UDP_SEGMENT, 0)
+            self.coalesce = offload and self._enable(UDP_GRO, 1)
+            self.socket.bind(address)
+        except BaseException:
+            self.socket.close()
+            raise
+        self._view = memoryview(bytearray(65_536))
+
+    def _set_buffers(self) -> None:
+        for force, plain in (
+            (SO_RCVBUFFORCE, socket.SO_RCVBUF),
+            (SO_SNDBUFFORCE, socket.SO_SNDBUF),
+        ):
+            try:
+                self.socket.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
+            except OSError:  # not privileged: as much as the system allows
+                self.socket.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
+
+    def _never_fragment(self, family: int) -> None:
+        try:
+            if family == socket.AF_INET6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+            self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+        except OSError:
+            pass  # an IPv6-only socket, or a system without the option
+
+    def _enable(self, option: int, value: int) -> bool:
+        try:
+            self.socket.setsockopt(socket.IPPROTO_UDP, option, value)
+        except OSError:
+            return False
+        return True
+
+    def receive_buffer(self) -> int:
+        """Bytes of payload the socket holds at least; the kernel counts about double."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 4
+
+    def receive(self, take: Callable[[memoryview, Any], None]) -> bool:
+        """One receive call; `take(datagram, source)` for each. False: nothing there.
+
+        The view given to `take` is valid only during the call.
+        """
+        view = self._view
+        try:
+            if not self.coalesce:
+                size, address = self.socket.recvfrom_into(view)
+                take(view[:size], address)
+                return True
+            size, ancillary, _, address = self.socket.recvmsg_into((view,), _ANCILLARY)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # an ICMP error of an earlier send: nothing to do with this datagram
+        segment = size
+        if ancillary:
+            try:
+                segment = _GRO_SIZE.unpack(ancillary[0][2])[0]
+            except struct_error:
+                segment = size
+        if segment >= size:
+            take(view[:size], address)
+            return True
+        for start in range(0, size, segment):
+            take(view[start : min(start + segment, size)], address)
+        return True
+
+    def send(self, address: Any, datagrams: list[bytes], refused: Callable[[int], None]) -> None:
+        """Send all, in few calls. Raises WouldBlock.
+
+        A datagram the interface finds too large is told to `refused(size)`; other errors lose
+        the datagram, as the network may.
+        """
+        at, count = 0, len(datagrams)
+        while at < count:
+            end = self._run(datagrams, at) if self.segment else at + 1
+            try:
+                if end - at == 1:
+                    self.socket.sendto(datagrams[at], address)
+                else:
+                    size = _SEGMENT.pack(len(datagrams[at]))
+                    self.socket.sendmsg(
+                        datagrams[at:end],
+                        ((socket.IPPROTO_UDP, UDP_SEGMENT, size),),
+                        0,
+                        address,
+                    )
+            except BlockingIOError:
+                raise WouldBlock(at) from None
+            except OSError as error:
+                if end - at > 1:
+                    self._segment_refused(error)
+                    continue
+                if error.errno == errno.EMSGSIZE:
+                    refused(len(datagrams[at]))
+                elif error.errno == errno.ENOBUFS:
+                    raise WouldBlock(at) from None
+            at = end
+
+    def _segment_refused(self, error: OSError) -> None:
+        """No offload towards this device, or the size does not fit: one by one from now on."""
+        self.segment = False
+
+    def _run(self, datagrams: list[bytes], at: int) -> int:
+        """End of the run from `at` that one segmented call can send."""
+        size = len(datagrams[at])
+        end = at + 1
+        limit = min(len(datagrams), at + min(SEGMENTS_LIMIT, max(SEGMENTED_BYTES_LIMIT // size, 1)))
+        while end < limit:
+            following = len(datagrams[end])
+            if following > size:
+                break
+            end += 1
+            if following < size:
+                break
+        return end
+
+    def close(self) -> None:
+        """Give the port back."""
+        self.socket.close()
