@@ -24,8 +24,9 @@ class OutcomeKind(IntEnum):
     CONDITION = 1
     """`detail`: index of the mutation whose condition was not met. Sequence consumed."""
     REFUSED = 2
-    """`detail`: name of the reason (barrier, boot, settled, holders, epoch, coordinator,
-    not_formed). Nothing changed, the sequence is not consumed: disperse again."""
+    """`detail`: name of the reason (barrier, boot, settled, holders, epoch, coordinator:
+    disperse again; not_formed; window, sessions: the table of sessions is full, later).
+    Nothing changed, the sequence is not consumed."""
     UNKNOWN_SESSION = 3
     """Never applied under this session; whether an earlier try was is not known."""
     FAILED = 4
@@ -120,7 +121,24 @@ class Formed:
     """The owner recorded the formation; client writes are accepted from here on."""
 
 
-Event = BarrierRaised | Booted | Settled | Named | Superseded | ConfigurationChanged | Formed
+@dataclass(frozen=True, slots=True)
+class ChangeRefused:
+    """The configuration entry at `slot` changed nothing."""
+
+    slot: int
+    reason: str
+
+
+Event = (
+    BarrierRaised
+    | Booted
+    | Settled
+    | Named
+    | Superseded
+    | ConfigurationChanged
+    | Formed
+    | ChangeRefused
+)
 
 
 class StateMachine(Protocol):

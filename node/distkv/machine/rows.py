@@ -1,0 +1,145 @@
+"""Engine tables with this turn's changes on top.
+
+`apply` must see its own changes before the caller has written them to the engine. Changes
+are kept decoded, so a row that changes many times in one turn is encoded once, when it is
+drained. After `drain` the caller writes the batch before anything else is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from distkv.machine.commands import KEY_BYTES_MAX
+from distkv.storage.base import Delete, DeleteRange, Engine, Put, StorageOperation, Table
+
+T = TypeVar("T")
+
+HEAD_ROW = b"a"
+"""Row of STATE with the applied slot, log time, counters and the barrier."""
+
+END = b"\xff" * (KEY_BYTES_MAX + 64)
+"""Above every key of every table."""
+
+
+class Rows(Generic[T]):
+    """One table. `kept`: how many decoded rows are remembered besides the changed ones."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        table: Table,
+        encode: Callable[[T], bytes],
+        decode: Callable[[bytes], T],
+        kept: int = 0,
+    ) -> None:
+        self._engine = engine
+        self._table = table
+        self._encode = encode
+        self._decode = decode
+        self._kept = kept
+        self.changed: dict[bytes, T | None] = {}
+        self._known: dict[bytes, T] = {}
+        self._cleared = False
+
+    def get(self, key: bytes) -> T | None:
+        """The row as of now. Raises CorruptRow."""
+        if key in self.changed:
+            return self.changed[key]
+        if self._cleared:
+            return None
+        value = self._known.get(key)
+        if value is not None:
+            return value
+        raw = self._engine.get(self._table, key)
+        return None if raw is None else self._decode(raw)
+
+    def put(self, key: bytes, value: T) -> None:
+        """Set a row."""
+        self.changed[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove a row; no error if it is absent."""
+        self.changed[key] = None
+
+    def clear(self) -> None:
+        """Remove every row of the table."""
+        self.changed.clear()
+        self._known.clear()
+        self._cleared = True
+
+    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, T]]:
+        """Up to `limit` rows in order with start <= key < end, as of now. Raises CorruptRow."""
+        changes = self._changes_within(start, end)
+        if self._cleared:
+            found: list[tuple[bytes, bytes]] = []
+            complete = True
+        else:
+            ask = limit + len(changes)
+            found = self._engine.scan(self._table, start, end, ask)
+            complete = len(found) < ask
+        if not changes:
+            return [(key, self._decode(raw)) for key, raw in found]
+        rows: dict[bytes, T] = {k: self._decode(raw) for k, raw in found if k not in changes}
+        last = None if complete else found[-1][0]
+        for key, value in changes.items():
+            if value is not None and (last is None or key <= last):
+                rows[key] = value
+        return [(key, rows[key]) for key in sorted(rows)[:limit]]
+
+    def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        """Like `scan`, keys only."""
+        changes = self._changes_within(start, end)
+        if self._cleared:
+            found: list[bytes] = []
+            complete = True
+        else:
+            ask = limit + len(changes)
+            found = self._engine.keys(self._table, start, end, ask)
+            complete = len(found) < ask
+        if not changes:
+            return found
+        last = None if complete else found[-1]
+        added = [
+            key
+            for key, value in changes.items()
+            if value is not None and (last is None or key <= last)
+        ]
+        return sorted([key for key in found if key not in changes] + added)[:limit]
+
+    def _changes_within(self, start: bytes, end: bytes | None) -> dict[bytes, T | None]:
+        return {
+            key: value
+            for key, value in self.changed.items()
+            if key >= start and (end is None or key < end)
+        }
+
+    def drain(self, into: list[StorageOperation]) -> None:
+        """Append what changed to `into`; from here on it counts as written."""
+        table, changed = self._table, self.changed
+        if self._cleared:
+            into.append(DeleteRange(table, b"", END))
+            self._cleared = False
+        if not changed:
+            return
+        encode = self._encode
+        for key, value in changed.items():
+            if value is None:
+                into.append(Delete(table, key))
+            else:
+                into.append(Put(table, key, encode(value)))
+        if self._kept:
+            self._remember()
+        self.changed = {}
+
+    def _remember(self) -> None:
+        known = self._known
+        for key, value in self.changed.items():
+            # Re-inserting moves a key to the young end of the dict.
+            known.pop(key, None)
+            if value is not None:
+                known[key] = value
+        excess = len(known) - self._kept
+        if excess > 0:
+            for key in list(known)[:excess]:
+                del known[key]
