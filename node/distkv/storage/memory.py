@@ -30,23 +30,30 @@ _Undo = list[tuple[Table, bytes, bytes | None]]
 class _Rows:
     """One table: rows by key, and the keys in order once somebody asked for an order."""
 
-    __slots__ = ("order", "rows")
+    __slots__ = ("live", "order", "rows")
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
         self.order: SortedKeys | None = None
+        self.live = 0
 
     def put(self, key: bytes, value: bytes) -> bytes | None:
         old = self.rows.get(key)
         self.rows[key] = value
-        if old is None and self.order is not None:
-            self.order.add(key)
+        if old is not None:
+            self.live += len(value) - len(old)
+        else:
+            self.live += len(key) + len(value)
+            if self.order is not None:
+                self.order.add(key)
         return old
 
     def remove(self, key: bytes) -> bytes | None:
         old = self.rows.pop(key, None)
-        if old is not None and self.order is not None:
-            self.order.remove(key)
+        if old is not None:
+            self.live -= len(key) + len(old)
+            if self.order is not None:
+                self.order.remove(key)
         return old
 
     def ordered(self) -> SortedKeys:
@@ -237,12 +244,8 @@ class MemoryEngine:
         return MemoryView(self._tables, self._rotten)
 
     def usage(self) -> Usage:
-        """Sizes in bytes, summed over all rows (a full pass); `free` is 0 when `full`."""
-        live = sum(
-            len(key) + len(value)
-            for rows in self._tables.values()
-            for key, value in rows.rows.items()
-        )
+        """Sizes in bytes; `free` is 0 when `full`."""
+        live = sum(rows.live for rows in self._tables.values())
         return Usage(live, live, 0 if self.full else 1 << 40)
 
     def close(self) -> None:
