@@ -85,6 +85,7 @@ def unknown_name(section: str, field: str) -> str:
     if field not in known[section]:
         everywhere = [f"{s}.{f}" for s, fields in known.items() for f in fields]
         near = difflib.get_close_matches(field, known[section], 1)
+        near = near or [name for name in known[section] if field and name.startswith(field)]
         if near:
             return f"there is no such field; did you mean {section}.{near[0]}?"
         elsewhere = [name for name in everywhere if name.endswith(f".{field}")]

@@ -105,8 +105,9 @@ GENERAL = (
     Relation(
         "consensus.batch_bytes",
         lambda c: c.consensus.batch_bytes >= 2 * (c.limits.key_bytes_max + c.dispersal.inline_max),
-        "must hold the largest key and inline value twice (limits.key_bytes_max {c.limits.key_bytes_max} + "
-        "dispersal.inline_max {c.dispersal.inline_max} bytes): raise this or lower those",
+        "must hold the largest key and inline value twice (limits.key_bytes_max "
+        "{c.limits.key_bytes_max} + dispersal.inline_max {c.dispersal.inline_max} bytes): raise "
+        "this or lower those",
     ),
     Relation(
         "consensus.window_bytes",
@@ -136,7 +137,8 @@ GENERAL = (
             c.limits.values_in_flight_max >= max(c.limits.value_bytes_max, 16 * c.dispersal.stripe)
         ),
         "must hold one value of limits.value_bytes_max ({c.limits.value_bytes_max} bytes) and "
-        "sixteen stripes of dispersal.stripe ({c.dispersal.stripe} bytes): raise this or lower those",
+        "sixteen stripes of dispersal.stripe ({c.dispersal.stripe} bytes): raise this or lower "
+        "those",
     ),
     Relation(
         "limits.command_bytes_max",

@@ -1,0 +1,94 @@
+"""What `distkv local status` shows: the processes, and what each node says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from distkv.local.ask import Answer, ask
+from distkv.local.directory import Directory, Identity
+from distkv.local.ports import HOST, PortPlan
+from distkv.local.processes import Child
+
+NODE_FIELDS = ("role", "state", "incarnation", "applied", "leader", "formed", "serving")
+SHARD_FIELDS = ("shards", "shards_missing", "shards_corrupt", "bytes_on_disk", "bytes_live")
+
+
+async def gather(directory: Directory, identity: Identity, children: list[Child]) -> dict[str, Any]:
+    """Status of the whole cluster as plain data (documented in `distkv local status --help`)."""
+    plan = PortPlan(identity.port_base, identity.nodes)
+    answers = await asyncio.gather(
+        *(
+            ask(plan.node(i).http, "GET", "/v1/status") if child.state == "running" else _absent()
+            for i, child in enumerate(children[: identity.nodes])
+        )
+    )
+    nodes = [
+        _node(plan, i, child, answer)
+        for i, (child, answer) in enumerate(zip(children, answers, strict=False))
+    ]
+    gateway = children[-1]
+    ready = gateway.state == "running" and (await ask(plan.gateway_http, "GET", "/readyz")).ok
+    said = [answer.body for answer in answers if answer.ok and isinstance(answer.body, dict)]
+    return {
+        "name": identity.name,
+        "directory": str(directory.path),
+        "cluster_id": identity.cluster_id,
+        "owner": directory.ownership().owner,
+        "formed": directory.ownership().formed and any(body.get("formed") for body in said),
+        "data_shards": identity.data_shards,
+        "parity_shards": identity.parity_shards,
+        "leader": leader_of(said),
+        "shards_missing": _most(said, "shards_missing"),
+        "shards_corrupt": _sum(said, "shards_corrupt"),
+        "ready": ready,
+        "nodes": nodes,
+        "gateway": _process(gateway)
+        | {
+            "ready": ready,
+            "resp": f"{HOST}:{plan.gateway_resp}",
+            "http": f"{HOST}:{plan.gateway_http}",
+        },
+    }
+
+
+async def _absent() -> Answer:
+    return Answer(0, "not running")
+
+
+def leader_of(said: list[dict[str, Any]]) -> int | None:
+    """The ordinal most nodes follow."""
+    votes = [body["leader"] for body in said if body.get("leader") is not None]
+    return max(sorted(set(votes)), key=votes.count) if votes else None
+
+
+def _process(child: Child) -> dict[str, Any]:
+    return {"process": child.state, "pid": child.pid, "exit_code": child.exit_code}
+
+
+def _node(plan: PortPlan, ordinal: int, child: Child, answer: Answer) -> dict[str, Any]:
+    found: dict[str, Any] = {"ordinal": ordinal} | _process(child)
+    ports = plan.node(ordinal)._asdict()
+    found["ports"] = ports
+    body = answer.body if answer.ok and isinstance(answer.body, dict) else {}
+    for field in (*NODE_FIELDS, *SHARD_FIELDS):
+        found[field] = body.get(field)
+    if not body:
+        found["state"] = {
+            "running": "does not answer",
+            "stopped": "stopped by a signal",
+            "down": "taken down",
+        }.get(child.state, f"ended by itself (exit code {child.exit_code})")
+    return found
+
+
+def _most(said: list[dict[str, Any]], field: str) -> int | None:
+    """Every node counts the whole cluster's; the one that knows most is right."""
+    numbers = [body[field] for body in said if isinstance(body.get(field), int)]
+    return max(numbers) if numbers else None
+
+
+def _sum(said: list[dict[str, Any]], field: str) -> int | None:
+    """Each node counts its own."""
+    numbers = [body[field] for body in said if isinstance(body.get(field), int)]
+    return sum(numbers) if numbers else None
