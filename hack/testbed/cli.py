@@ -45,13 +45,17 @@ NODE = """\
 """
 
 
+def cluster_name() -> str:
+    """Of the cluster that is meant where none is named."""
+    return os.environ.get("DISTKV_TESTBED_NAME", "distkv")
+
+
 def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("hack/kube", description=DESCRIPTION, formatter_class=raw)
-    default = os.environ.get("DISTKV_TESTBED_NAME", "distkv")
     top.add_argument(
         "--name",
-        default=default,
+        default=cluster_name(),
         help="which cluster, if there are several (default: $DISTKV_TESTBED_NAME or distkv)",
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -92,12 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _carry_out(options: argparse.Namespace) -> int:
     progress = Progress()
     if options.verb == "up":
-        provider = choose(options.provider, options.name, _recorded(options.name), progress)
+        provider = choose(options.provider, options.name, recorded_provider(options.name), progress)
         _record(options.name, provider.name)
         provider.up(options.nodes)
         progress.step(f"export KUBECONFIG={provider.kubeconfig()}")
         return 0
-    recorded = _recorded(options.name)
+    recorded = recorded_provider(options.name)
     if recorded is None:
         if options.verb in ("down", "status"):
             print("no cluster is up")
@@ -140,7 +144,7 @@ def _provider_file(name: str) -> Path:
     return cluster_root(name).with_suffix(".provider")
 
 
-def _recorded(name: str) -> str | None:
+def recorded_provider(name: str) -> str | None:
     """The provider that the cluster of this name was started with."""
     try:
         return str(json.loads(_provider_file(name).read_text())["provider"])

@@ -86,7 +86,8 @@ class DiskFolder:
 
 
 def _inside(node: int) -> list[str]:
-    return ["nsenter", "-t", str(node), "-m", "--"]
+    """Its processes too: tools like xfs_growfs look themselves up in the node's /proc."""
+    return ["nsenter", "-t", str(node), "-m", "-p", "--"]
 
 
 def _source(node: int, target: str) -> int | None:

@@ -17,6 +17,7 @@ from testbed.agents.nodes import NodeFile
 from testbed.errors import LabError
 from testbed.namespaces import cgroups
 from testbed.namespaces.boxes import Box, close_box, close_leftovers
+from testbed.namespaces.tools import Tools
 from testbed.paths import PACKAGE
 from testbed.run import wait_until
 
@@ -29,6 +30,8 @@ class Record:
     """What must outlive the launcher. `complete` tells a finished `up` from an interrupted one."""
 
     nodes: int = 0
+    tools: str = ""
+    kubernetes: str = ""
     port: int = 0
     complete: bool = False
     boxes: dict[str, Box] = field(default_factory=dict)
@@ -61,10 +64,21 @@ class Lab:
         nodes = {name: box.outer_pid for name, box in self.record.boxes.items() if name != HUB}
         NodeFile(self.root / "run" / "nodes.json").write(nodes)
 
-    def begin(self, nodes: int) -> None:
+    @property
+    def tools(self) -> Tools:
+        """Those that the cluster was started with, whatever the sources say meanwhile."""
+        folder = Path(self.record.tools)
+        return Tools(folder, folder.name, self.record.kubernetes)
+
+    def begin(self, nodes: int, tools: Tools) -> None:
         for each in FOLDERS:
             (self.root / each).mkdir(parents=True, exist_ok=True)
-        self.record = Record(nodes=nodes, loops_before=sorted(loop_numbers()))
+        self.record = Record(
+            nodes=nodes,
+            tools=str(tools.folder),
+            kubernetes=tools.kubernetes,
+            loops_before=sorted(loop_numbers()),
+        )
         self.save()
 
     def add_box(self, name: str, box: Box) -> None:

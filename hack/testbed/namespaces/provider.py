@@ -12,7 +12,7 @@ from testbed.namespaces import cgroups, host, network, start
 from testbed.namespaces.images import ensure_store
 from testbed.namespaces.lab import HUB, Lab
 from testbed.namespaces.node import Node
-from testbed.namespaces.tools import Tools, ensure_tools, exclusive
+from testbed.namespaces.tools import ensure_tools, exclusive
 from testbed.paths import cluster_root
 from testbed.progress import Progress
 from testbed.provider import Provider
@@ -79,11 +79,8 @@ class NamespacesProvider(Provider):
         return self._root / "kubeconfig"
 
     def kubectl(self) -> Sequence[str]:
-        return [str(self._tools()["kubectl"]), "--kubeconfig", str(self.kubeconfig())]
-
-    def _tools(self) -> Tools:
         self._lab.box(HUB)
-        return ensure_tools(self._progress)
+        return [str(self._lab.tools["kubectl"]), "--kubeconfig", str(self.kubeconfig())]
 
     def load_image(self, archive: Path) -> None:
         """Also kept for nodes that are started later with nothing on their disk."""
@@ -115,7 +112,7 @@ class NamespacesProvider(Provider):
                     shutil.rmtree(self._root / "nodes" / name)
             case "start":
                 if not self._lab.running(name):
-                    tools = ensure_tools(self._progress)
+                    tools = self._lab.tools
                     node = Node(self._root, network.node_number(name), tools, self._lab.cgroup)
                     start.start_node(self._lab, node, ensure_store(tools, self._progress))
             case "freeze":

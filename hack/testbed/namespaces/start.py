@@ -27,7 +27,7 @@ PATIENCE = 120.0
 
 
 def start_cluster(lab: Lab, tools: Tools, store: Path, count: int, progress: Progress) -> None:
-    lab.begin(count)
+    lab.begin(count, tools)
     _write_identities(lab, count)
     cgroups.create(lab.cgroup)
     _open_hub(lab, tools, count)
