@@ -23,7 +23,11 @@ END = b"\xff" * (KEY_BYTES_MAX + 64)
 
 
 class Rows(Generic[T]):
-    """One table. `kept`: how many decoded rows are remembered besides the changed ones."""
+    """One table. `kept`: about how many decoded rows are remembered besides the changed ones.
+
+    They are remembered in two generations: when the young one is full it becomes the old
+    one, and the old one is forgotten. This costs nothing for a key.
+    """
 
     def __init__(
         self,
@@ -39,20 +43,38 @@ class Rows(Generic[T]):
         self._decode = decode
         self._kept = kept
         self.changed: dict[bytes, T | None] = {}
-        self._known: dict[bytes, T] = {}
+        self._young: dict[bytes, T | None] = {}
+        self._old: dict[bytes, T | None] = {}
         self._cleared = False
 
     def get(self, key: bytes) -> T | None:
         """The row as of now. Raises CorruptRow."""
-        if key in self.changed:
-            return self.changed[key]
+        changed = self.changed
+        if key in changed:
+            return changed[key]
         if self._cleared:
             return None
-        value = self._known.get(key)
-        if value is not None:
-            return value
+        if self._kept:
+            return self._get_kept(key)
         raw = self._engine.get(self._table, key)
         return None if raw is None else self._decode(raw)
+
+    def _get_kept(self, key: bytes) -> T | None:
+        if key in self._young:
+            return self._young[key]
+        if key in self._old:
+            value = self._old[key]
+        else:
+            raw = self._engine.get(self._table, key)
+            value = None if raw is None else self._decode(raw)
+        self._young[key] = value
+        if len(self._young) * 2 >= self._kept:
+            self._grow_old()
+        return value
+
+    def _grow_old(self) -> None:
+        self._old = self._young
+        self._young = {}
 
     def put(self, key: bytes, value: T) -> None:
         """Set a row."""
@@ -65,7 +87,8 @@ class Rows(Generic[T]):
     def clear(self) -> None:
         """Remove every row of the table."""
         self.changed.clear()
-        self._known.clear()
+        self._young.clear()
+        self._old.clear()
         self._cleared = True
 
     def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, T]]:
@@ -129,17 +152,7 @@ class Rows(Generic[T]):
             else:
                 into.append(Put(table, key, encode(value)))
         if self._kept:
-            self._remember()
+            self._young.update(changed)
+            if len(self._young) * 2 >= self._kept:
+                self._grow_old()
         self.changed = {}
-
-    def _remember(self) -> None:
-        known = self._known
-        for key, value in self.changed.items():
-            # Re-inserting moves a key to the young end of the dict.
-            known.pop(key, None)
-            if value is not None:
-                known[key] = value
-        excess = len(known) - self._kept
-        if excess > 0:
-            for key in list(known)[:excess]:
-                del known[key]
