@@ -1,0 +1,218 @@
+"""`distkv local ...`: laptop mode."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from distkv.cli.exits import EXIT_USAGE, Failure
+from distkv.local import control, up
+from distkv.local.directory import Directory
+from distkv.local.errors import LocalError
+from distkv.local.ports import HOST, PortPlan
+from distkv.manifest import ManifestError, read
+
+F = TypeVar("F", bound=Callable[..., Any])
+STOP_SECONDS = 30.0
+
+DIRECTORY = click.option(
+    "--dir",
+    "path",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("distkv-data"),
+    show_default=True,
+    envvar="DISTKV_DIR",
+    help="Directory of the cluster.",
+)
+
+
+def plain_errors(function: F) -> F:
+    """Turn LocalError into a message."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except LocalError as error:
+            raise Failure(str(error)) from None
+
+    return cast(F, wrapped)
+
+
+@click.group()
+def local() -> None:
+    """Run a whole cluster on this machine: its nodes, a gateway, and their owner.
+
+    \b
+    Ports: the gateway has base (RESP) and base + 1 (HTTP); node i has
+    base + 10 (i + 1) (RESP), + 1 (HTTP), + 2 (peers, UDP), + 3 (admin), + 4 (gateway link).
+    """
+
+
+@local.command("up")
+@click.option(
+    "-f",
+    "--file",
+    "manifest_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="DistKVCluster manifest (YAML), as Kubernetes takes it.",
+)
+@click.option("--data-shards", type=int, help="k: shards that rebuild a value.  [default: 3]")
+@click.option("--parity-shards", type=int, help="m: further shards; n = k + m.  [default: 2]")
+@DIRECTORY
+@click.option("--port-base", type=int, help="First port.  [default: 7000, or as before]")
+@click.option("--detach", is_flag=True, help="Return when it is ready and leave it running.")
+@plain_errors
+def start_cluster(
+    manifest_file: Path | None,
+    data_shards: int | None,
+    parity_shards: int | None,
+    path: Path,
+    port_base: int | None,
+    detach: bool,
+) -> None:
+    """Start a new cluster, or the one that is in the directory."""
+    began = time.monotonic()
+    try:
+        manifest = read(manifest_file) if manifest_file is not None else None
+        directory = up.prepare(path, manifest, (data_shards, parity_shards), port_base)
+    except ManifestError as error:
+        raise Failure(str(error), EXIT_USAGE) from None
+
+    def ready() -> None:
+        _print_ready(directory, time.monotonic() - began, detach)
+
+    if detach:
+        up.detach(directory)
+        ready()
+    else:
+        click.echo(f"starting {directory.identity().nodes} nodes and a gateway ...", err=True)
+        up.run(directory, lambda text: click.echo(text, err=True), ready)
+        click.echo(f"stopped; `distkv local up --dir {directory.path}` resumes it", err=True)
+
+
+def _print_ready(directory: Directory, seconds: float, detached: bool) -> None:
+    identity = directory.identity()
+    plan = PortPlan(identity.port_base, identity.nodes)
+    where = f" --dir {directory.path}"
+    k, m = identity.data_shards, identity.parity_shards
+    f = min(m, (k + m - 1) // 2)
+    click.echo(
+        f"cluster {identity.name!r} is ready after {seconds:.1f} s: {k + m} nodes, {k} data and "
+        f"{m} parity shards; any {f} may be down"
+    )
+    lines = [
+        f"redis-cli -p {plan.gateway_resp} set greeting hello",
+        f"curl http://{HOST}:{plan.gateway_http}/v1/kv/greeting",
+        f"distkv local status{where}",
+        f"distkv local kill 0{where}",
+    ]
+    lines.append(f"distkv local down{where}" if detached else "Ctrl-C stops it")
+    click.echo("\n".join(["try next:", *(f"  {line}" for line in lines)]))
+
+
+@local.command()
+@DIRECTORY
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_errors
+def status(path: Path, as_json: bool) -> None:
+    """Show the processes and what each node says of itself.
+
+    \b
+    --json has: name, directory, cluster_id, owner, formed, data_shards, parity_shards,
+    leader (ordinal), shards_missing, shards_corrupt, ready, nodes (ordinal, process, pid,
+    exit_code, ports, role, state, incarnation, applied, leader, formed, shards, ...), gateway.
+    What is not known is null.
+    """
+    found = control.command(Directory(path), "status")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from distkv.cli.tables import show_cluster
+
+    show_cluster(found)
+
+
+def _signal(_: click.Context, __: click.Parameter, value: str) -> int:
+    name = value.upper().removeprefix("SIG")
+    if value.isdecimal() and int(value) in signal.valid_signals():
+        return int(value)
+    try:
+        return signal.Signals[f"SIG{name}"].value
+    except KeyError:
+        raise click.BadParameter(
+            f"{value!r} is no signal: use KILL, TERM, STOP, CONT ..."
+        ) from None
+
+
+@local.command()
+@click.argument("ordinal")
+@click.option("--signal", "number", default="KILL", show_default=True, callback=_signal)
+@DIRECTORY
+@plain_errors
+def kill(ordinal: str, number: int, path: Path) -> None:
+    """Take node ORDINAL (or "gateway") down; it stays down until `start`.
+
+    --signal TERM stops it in order, STOP freezes it (and `start` lets it go on).
+    """
+    click.echo(control.command(Directory(path), "kill", who=ordinal, signal=number))
+
+
+@local.command()
+@click.argument("ordinal")
+@DIRECTORY
+@plain_errors
+def start(ordinal: str, path: Path) -> None:
+    """Start node ORDINAL (or "gateway") again."""
+    click.echo(control.command(Directory(path), "start", who=ordinal))
+
+
+@local.command()
+@click.argument("ordinal")
+@DIRECTORY
+@plain_errors
+def wipe(ordinal: str, path: Path) -> None:
+    """Lose the disk of node ORDINAL, which must be down."""
+    click.echo(control.command(Directory(path), "wipe", who=ordinal))
+
+
+@local.command()
+@DIRECTORY
+@plain_errors
+def down(path: Path) -> None:
+    """Stop the cluster; its data stay."""
+    _down(Directory(path))
+    click.echo("stopped")
+
+
+def _down(directory: Directory) -> None:
+    control.command(directory, "down")
+    deadline = time.monotonic() + STOP_SECONDS
+    while directory.is_running():
+        if time.monotonic() > deadline:
+            raise LocalError(f"the supervisor still stops after {STOP_SECONDS:.0f} s: look again")
+        time.sleep(0.02)
+
+
+@local.command()
+@DIRECTORY
+@plain_errors
+def clean(path: Path) -> None:
+    """Stop the cluster and remove all its data."""
+    directory = Directory(path)
+    if not directory.exists:
+        raise LocalError(f"{directory.path} has no local cluster: nothing to remove")
+    if directory.is_running():
+        _down(directory)
+    if not directory.try_lock():
+        raise LocalError(f"another process is just starting in {directory.path}")
+    directory.remove()
+    directory.unlock()
+    click.echo(f"{directory.path} is removed")
