@@ -3,11 +3,12 @@
 from itertools import combinations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from distkv.coding.checksum import checksum, extend
 from distkv.coding.codec import HEADER_BYTES, SIZE_MAX, Codec, CodingError, codec
 from distkv.core.configuration import NODES_MAX
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 GEOMETRIES = [(k, n) for n in range(1, NODES_MAX + 1) for k in range(1, n + 1)]
 

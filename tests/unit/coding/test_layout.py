@@ -1,10 +1,11 @@
 """Seats, stripes and pieces add up for every geometry."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from distkv.coding import layout
 from distkv.coding.codec import codec
 from distkv.ids import ValueId
-from hypothesis import given
-from hypothesis import strategies as st
 
 VALUE_IDS = st.builds(
     ValueId, st.integers(1, 2**63 - 1), st.integers(1, 2**32 - 1), st.integers(0, 2**64 - 1)

@@ -1,0 +1,47 @@
+"""Which shards may still matter: section 3 of the protocol, in one place.
+
+A put takes effect only if, at apply, its stamp is not below the barrier, its boot is the
+current one of its incarnation, its value id is not settled, and its coordinator is a member.
+Once the *applied* state rules one of these out, for ever (barriers, boots and settled marks
+only grow, a removed incarnation never returns), nothing can name the value any more.
+Silence, refusals and reconnects say nothing of the kind.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from distkv.data.ports import Applied
+from distkv.ids import Ballot, ValueId
+
+
+class Verdict(Enum):
+    """What the applied state says about a value."""
+
+    NAMED = "a record refers to it"
+    POSSIBLE = "a later entry may name it"
+    RULED_OUT = "no entry can name it any more"
+
+
+def judge(applied: Applied, value_id: ValueId, stamp: Ballot) -> Verdict:
+    """Whether a shard of `value_id`, dispersed under `stamp`, must be kept."""
+    if applied.key_of(value_id) is not None:
+        return Verdict.NAMED
+    incarnation, boot, counter = value_id
+    if (
+        applied.barrier > stamp
+        or applied.boot_of(incarnation) > boot
+        or counter < applied.settled_of(incarnation, boot)
+        or not is_member(applied, incarnation)
+    ):
+        return Verdict.RULED_OUT
+    return Verdict.POSSIBLE
+
+
+def is_member(applied: Applied, incarnation: int) -> bool:
+    """Whether the incarnation holds a seat in the newest applied configuration.
+
+    Pieces of a coordinator that is not (yet) one are never taken, so a held shard whose
+    coordinator is no member belongs to a removed one.
+    """
+    return any(member.incarnation == incarnation for member in applied.configuration.members)

@@ -1,0 +1,180 @@
+"""The data plane of one member: keeper, disperser, reader and repairer behind one door.
+
+The member calls, in this order in each turn: `receive` for every message that arrived,
+`apply_events` after it applied entries, `Kernel.run`, then `drain`; its batch written and
+flushed, `flushed`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from distkv.data.disperser import Disperser, DisperserLimits
+from distkv.data.memory import MemoryBudget
+from distkv.data.messages import (
+    DataMessage,
+    ShardDropped,
+    ShardGiven,
+    ShardPiece,
+    ShardRefused,
+    ShardStored,
+    ShardWanted,
+)
+from distkv.data.ports import Addressed, Applied, Coordinator, Outbox
+from distkv.data.reader import Reader
+from distkv.data.repair import Repairer, RepairLimits
+from distkv.data.sending import Sender, answers
+from distkv.data.shards import KeeperLimits, ShardKeeper
+from distkv.ids import Member
+from distkv.kernel import Kernel
+from distkv.machine.interface import Event
+from distkv.storage.base import Engine, StorageOperation
+
+
+class Limits(NamedTuple):
+    """All bounds of the data plane."""
+
+    keeper: KeeperLimits
+    disperser: DisperserLimits
+    repair: RepairLimits
+    memory_in_flight: int = 512 << 20
+    """Bytes of values being written or read, over all requests."""
+
+
+def default_limits() -> Limits:
+    """What a node uses when nothing is configured."""
+    return Limits(KeeperLimits(), DisperserLimits(), RepairLimits())
+
+
+class Drained(NamedTuple):
+    """`after_flush` may leave (as `Outbox.send` would) once the turn's batch is durable."""
+
+    writes: list[StorageOperation]
+    after_flush: list[Addressed]
+
+
+class DataPlane:
+    """See the module. Construct, `load` (after the machine), then feed it."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        applied: Applied,
+        coordinator: Coordinator,
+        outbox: Outbox,
+        limits: Limits,
+    ) -> None:
+        own = coordinator.member
+        self.own = own
+        self.peers: dict[int, int] = {}
+        self.budget = MemoryBudget(limits.memory_in_flight)
+        self.keeper = ShardKeeper(kernel, engine, applied, own, limits.keeper)
+        self.sender = Sender(outbox, own.ordinal, self._receive_own)
+        self.disperser = Disperser(
+            kernel,
+            coordinator,
+            applied,
+            outbox,
+            self.sender,
+            self.keeper,
+            self.peers,
+            self.budget,
+            limits.disperser,
+        )
+        self.reader = Reader(
+            kernel, applied, own, self.sender, self.keeper, self.peers, self.budget
+        )
+        self.repairer = Repairer(
+            kernel, engine, applied, own, self.keeper, self.reader, limits.repair
+        )
+        self.keeper.on_named = self.repairer.named
+        self.keeper.on_rotten = self.repairer.want
+        self.reader.on_short = self.repairer.want
+        self._own_stored: deque[tuple[int, ShardStored]] = deque()
+
+    def load(self) -> None:
+        """Rebuild the tables of the keeper; the applied state must be loaded before."""
+        self.keeper.load()
+
+    # -- peers
+
+    def peer_up(self, member: Member) -> None:
+        """A connection to whoever sits (or claims to sit) at an ordinal."""
+        if member.ordinal in self.peers:
+            self.peer_down(member.ordinal)
+        self.peers[member.ordinal] = member.incarnation
+        self.disperser.peer_up(member)
+
+    def peer_down(self, ordinal: int) -> None:
+        """The connection is gone, with all that was not yet delivered."""
+        if self.peers.pop(ordinal, None) is not None:
+            self.sender.disconnected(ordinal)
+            self.disperser.peer_down(ordinal)
+            self.reader.peer_down(ordinal)
+
+    def drained(self, ordinal: int) -> None:
+        """The outbox has room for this peer again."""
+        self.sender.drained(ordinal)
+        self.disperser.drained(ordinal)
+
+    # -- messages
+
+    def receive(self, sender: Member, message: DataMessage) -> None:
+        """One message of the data plane, in the order of its stream."""
+        if isinstance(message, ShardPiece):
+            self.keeper.receive(sender, message)
+        elif isinstance(message, ShardStored):
+            self.disperser.on_stored(sender, message)
+        elif isinstance(message, ShardWanted):
+            self.sender.pull(sender.ordinal, answers(self.keeper, sender.ordinal, message))
+        elif isinstance(message, ShardGiven):
+            self.reader.on_given(sender, message)
+        elif isinstance(message, ShardRefused):
+            self.disperser.on_refused(sender, message)
+        elif isinstance(message, ShardDropped):
+            self.keeper.on_dropped(sender, message)
+
+    def _receive_own(self, message: DataMessage) -> None:
+        self.receive(self.own, message)
+
+    # -- turns
+
+    def apply_events(self, events: list[Event]) -> None:
+        """What the machine said while it applied entries, in log order."""
+        self.keeper.on_events(events)
+
+    def drain(self, turn: int) -> Drained:
+        """End of turn number `turn` (they grow): rows to write, answers to hold back."""
+        for reply in self.keeper.drain_replies():
+            self.sender.send(reply)
+        after = []
+        for addressed in self.keeper.drain_stored(turn):
+            if addressed.ordinal == self.own.ordinal:
+                assert isinstance(addressed.message, ShardStored)
+                self._own_stored.append((turn, addressed.message))
+            else:
+                after.append(addressed)
+        return Drained(self.keeper.drain_writes(), after)
+
+    @property
+    def own_waiting(self) -> int:
+        """Own shards that wait for durability: if a turn adds to them, it must be flushed."""
+        return len(self._own_stored)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `drain` would give anything: for a caller that turns only when it must."""
+        return self.keeper.has_output
+
+    @property
+    def must_flush(self) -> bool:
+        """Somebody waits for durability, if only this node itself."""
+        return bool(self._own_stored)
+
+    def flushed(self, turn: int) -> None:
+        """Everything up to the batch of `turn` is durable."""
+        self.keeper.flushed(turn)
+        while self._own_stored and self._own_stored[0][0] <= turn:
+            self.disperser.on_stored(self.own, self._own_stored.popleft()[1])

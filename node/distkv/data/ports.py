@@ -1,0 +1,72 @@
+"""What the data plane needs of the member that it is part of. Nothing else reaches it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from distkv.core.configuration import Configuration
+from distkv.data.messages import DataMessage
+from distkv.ids import Ballot, Member, ValueId
+from distkv.machine.interface import Record
+from distkv.transport.base import STREAMS
+
+
+class Outbox(Protocol):
+    """Sends to other members (never to the own ordinal). Bounded in bytes for each peer."""
+
+    def send(self, ordinal: int, message: DataMessage, stream: int) -> bool:
+        """False: not taken (no connection, or full; then `DataPlane.drained` tells of room)."""
+
+
+class Applied(Protocol):
+    """The replicated state after the last applied slot, as far as shards depend on it."""
+
+    @property
+    def applied(self) -> int:
+        """Last applied slot."""
+
+    @property
+    def barrier(self) -> Ballot:
+        """Highest applied leader barrier."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """Members and layout of new values."""
+
+    def boot_of(self, incarnation: int) -> int:
+        """Highest applied boot of the incarnation, 0 if none."""
+
+    def settled_of(self, incarnation: int, boot: int) -> int:
+        """Every value id of that boot with a counter below this one is decided; 0 if unknown."""
+
+    def key_of(self, value_id: ValueId) -> bytes | None:
+        """The key whose record refers to this value."""
+
+    def record(self, key: bytes) -> Record | None:
+        """The record of a key."""
+
+
+class Coordinator(Protocol):
+    """What values are dispersed under."""
+
+    member: Member
+    """This node, as a member (its seat and its incarnation)."""
+
+    boot: int
+    """Count of starts of this directory, fsynced before use."""
+
+    def stamp(self) -> Ballot:
+        """Highest ballot known to lead: a put dispersed under it counts until a later barrier."""
+
+
+class Addressed(NamedTuple):
+    """One message of the bulk lane to one peer."""
+
+    ordinal: int
+    stream: int
+    message: DataMessage
+
+
+def stream_of(value_id: ValueId) -> int:
+    """Messages about one value travel in order; different values do not wait for each other."""
+    return value_id.counter % STREAMS

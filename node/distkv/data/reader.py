@@ -1,0 +1,219 @@
+"""Reads of coded values: whole, or stripe by stripe for a client that is slower than we are."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from distkv.coding.checksum import extend
+from distkv.coding.codec import CodingError
+from distkv.data.choose import Measurements
+from distkv.data.gather import Gather, ShardsGone, decoder
+from distkv.data.memory import MemoryBudget
+from distkv.data.messages import Found, ShardGiven, ShardWanted
+from distkv.data.ports import Addressed, Applied, stream_of
+from distkv.data.rows import Piece
+from distkv.data.sending import Sender
+from distkv.data.shards import ShardKeeper
+from distkv.errors import Corrupt, DataLost, DeadlineExceeded, DistKVError, NoQuorum
+from distkv.ids import Member, ValueId
+from distkv.kernel import Future, Kernel, TimedOut
+from distkv.machine.interface import Record
+
+TRIES = 3
+"""How often the same record may be found short of shards before the read gives up."""
+
+RETRY_SECONDS = 0.05
+
+
+class Reader:
+    """Implements `gather.Fetcher`; all reads of this node and the rebuilding of its shards."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        applied: Applied,
+        own: Member,
+        sender: Sender,
+        keeper: ShardKeeper,
+        peers: dict[int, int],
+        budget: MemoryBudget,
+    ) -> None:
+        """`peers`: ordinal -> incarnation of those connected, kept up to date by the owner."""
+        self.kernel = kernel
+        self.own = own.ordinal
+        self.reads = Measurements()
+        self.on_short: Callable[[ValueId], None] | None = None
+        """A read missed the own shard of a value: repair it first."""
+        self._applied = applied
+        self._sender = sender
+        self._keeper = keeper
+        self._peers = peers
+        self._budget = budget
+        self._request = 0
+        self._open: dict[int, tuple[Gather, int]] = {}
+
+    # -- gather.Fetcher
+
+    def connected(self) -> tuple[int, ...]:
+        """See gather.Fetcher."""
+        return tuple(
+            member.ordinal
+            for member in self._applied.configuration.members
+            if member.ordinal != self.own and self._peers.get(member.ordinal) == member.incarnation
+        )
+
+    def members(self) -> int:
+        """See gather.Fetcher."""
+        return self._applied.configuration.size
+
+    def local(self, value_id: ValueId, stripe: int) -> Piece | Found:
+        """See gather.Fetcher."""
+        found = self._keeper.read(value_id, stripe)
+        if isinstance(found, Found) and self.on_short is not None:
+            self.on_short(value_id)
+        return found
+
+    def ask(self, gather: Gather, ordinal: int, wanted: ShardWanted) -> None:
+        """See gather.Fetcher."""
+        self._open[wanted.request] = (gather, ordinal)
+        self._sender.send(Addressed(ordinal, stream_of(wanted.value_id), wanted))
+
+    def new_request(self) -> int:
+        """See gather.Fetcher."""
+        self._request += 1
+        return self._request
+
+    def forget(self, request: int) -> None:
+        """See gather.Fetcher."""
+        self._open.pop(request, None)
+
+    # -- what arrives
+
+    def on_given(self, sender: Member, given: ShardGiven) -> None:
+        """A piece, or word that it is gone."""
+        found = self._open.get(given.request)
+        if found is not None and found[1] == sender.ordinal:
+            found[0].on_given(given)
+
+    def peer_down(self, ordinal: int) -> None:
+        """Requests to this peer will not be answered."""
+        gathers = {id(g): g for g, asked in list(self._open.values()) if asked == ordinal}
+        for gather in gathers.values():
+            gather.lost(ordinal)
+
+    # -- reads
+
+    async def read(self, record: Record, deadline: float) -> bytes:
+        """The whole value; its checksum was right.
+
+        Raises ShardsGone (start again with the record), Corrupt, DeadlineExceeded, and Busy
+        when the memory budget has no room for it.
+        """
+        self._budget.take(record.length)
+        download = Stream(self, record, deadline)
+        try:
+            parts = []
+            while part := await download.take():
+                parts.append(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            download.close()
+            self._budget.give_back(record.length)
+
+    async def read_current(
+        self,
+        record: Record,
+        refresh: Callable[[], Awaitable[Record | None]],
+        deadline: float,
+    ) -> tuple[Record | None, bytes]:
+        """The value of a key whose record is `record`, or became newer meanwhile.
+
+        `refresh` gives the record as of a new read index. Returns the record that was read,
+        (None, b"") if the key is gone, and b"" with a record that is inline. Raises DataLost,
+        NoQuorum, Corrupt, DeadlineExceeded, Busy.
+        """
+        tries = 0
+        while True:
+            try:
+                return record, await self.read(record, deadline)
+            except ShardsGone as gone:
+                newer = await refresh()
+                if newer is None or newer.value_id is None:
+                    return newer, b""
+                tries = tries + 1 if newer.value_id == record.value_id else 0
+                record = newer
+                if tries >= TRIES:
+                    raise lost(gone) from gone
+                if tries:
+                    await self._pause(deadline)
+
+    async def _pause(self, deadline: float) -> None:
+        """Let repair or a returning member change something."""
+        if self.kernel.now + RETRY_SECONDS >= deadline:
+            raise DeadlineExceeded("the shards could not be gathered before the deadline")
+        await self.kernel.sleep(RETRY_SECONDS)
+
+    def stream(self, record: Record, deadline: float) -> Stream:
+        """A Download of the record's value."""
+        return Stream(self, record, deadline)
+
+
+def lost(gone: ShardsGone) -> DistKVError:
+    """What to tell of a record that still names a value with too few shards."""
+    if gone.silent:
+        return NoQuorum(
+            f"too few shards answer; members {list(gone.silent)} are cut off and may hold more"
+        )
+    return DataLost("every member answered, and too few shards of this value are left")
+
+
+class Stream:
+    """Implements `operations.Download`: a bounded window of stripes is fetched ahead.
+
+    The checksum of the whole value is verified before its last stripe is handed out, so a
+    wrong value is never complete.
+    """
+
+    def __init__(self, reader: Reader, record: Record, deadline: float) -> None:
+        self.length = record.length
+        self._reader = reader
+        self._record = record
+        self._deadline = deadline
+        self._gather = Gather(reader, record, decoder(record))
+        self._checksum = 0
+        self._given = 0
+        self._ended = False
+
+    def next(self) -> Future[bytes]:
+        """See operations.Download."""
+        return self._reader.kernel.spawn(self._next())
+
+    async def _next(self) -> bytes:
+        try:
+            return await self.take()
+        except ShardsGone as gone:
+            raise NoQuorum("the value was superseded while it was read; read it again") from gone
+
+    async def take(self) -> bytes:
+        """Like `next`, but raises ShardsGone as it is."""
+        if self._ended or not self.length:
+            return b""
+        try:
+            part = await self._reader.kernel.within(self._deadline, self._gather.next())
+        except TimedOut:
+            self.close()
+            raise DeadlineExceeded("the shards did not arrive before the deadline") from None
+        except CodingError as error:
+            raise Corrupt(f"shards of this value do not fit together: {error}") from error
+        self._checksum = extend(self._checksum, part)
+        self._given += len(part)
+        if self._given >= self.length:
+            self.close()
+            if self._checksum != self._record.checksum:
+                raise Corrupt("the value read back fails its checksum")
+        return part
+
+    def close(self) -> None:
+        """Stop; nothing more is fetched."""
+        self._ended = True
+        self._gather.close()

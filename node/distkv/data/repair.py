@@ -1,0 +1,251 @@
+"""Pull repair: every node rebuilds what it lacks of its own shards, from k others.
+
+One rule covers a wiped disk, a node that was away during a write, and a rotten piece: the
+record says which shard this seat should hold; what is missing of it is fetched and coded.
+Everything is idempotent: pieces rebuilt before a crash are found again by the next pass.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from distkv.coding.checksum import checksum
+from distkv.coding.codec import CodingError
+from distkv.coding.layout import shard_of, stripe_count, stripe_length
+from distkv.data.gather import Gather, ShardsGone, rebuilder
+from distkv.data.messages import Code, ShardPiece
+from distkv.data.ports import Applied
+from distkv.data.reader import Reader
+from distkv.data.shards import ShardKeeper
+from distkv.ids import ZERO_BALLOT, Member, ValueId
+from distkv.kernel import Future, Kernel, Task, TimedOut
+from distkv.machine.interface import Record
+from distkv.storage.base import Engine, Table
+
+
+@dataclass(slots=True)
+class RepairLimits:
+    """How fast, and how patient. Rates in bytes per second of rebuilt pieces."""
+
+    bytes_per_second: float = 64e6
+    settle_seconds: float = 2.0
+    """A value named this recently may still be on its way here; it is not missing yet."""
+    pass_seconds: float = 60.0
+    """Pause between two passes over all records."""
+    records_per_step: int = 256
+    step_seconds: float = 0.01
+    """Pause between two steps of a pass, so that requests go in between."""
+    value_seconds: float = 30.0
+    """One value may take this long before it is put off to the next pass."""
+    queue: int = 4096
+
+
+@dataclass(slots=True)
+class RepairProgress:
+    """For status and metrics. `missing`: of the last complete pass, less what was rebuilt."""
+
+    passes: int = 0
+    scanned: int = 0
+    """Records looked at in the pass under way."""
+    missing: int = 0
+    rebuilt: int = 0
+    rebuilt_bytes: int = 0
+    fetched_bytes: int = 0
+    unrepairable: int = 0
+    """Values that could not be rebuilt at the last try: too few shards answered."""
+
+
+class Repairer:
+    """See the module. `start` once the node serves; `wake` when a member came up."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        applied: Applied,
+        own: Member,
+        keeper: ShardKeeper,
+        reader: Reader,
+        limits: RepairLimits | None = None,
+    ) -> None:
+        self.limits = limits or RepairLimits()
+        self.progress = RepairProgress()
+        self.busy = False
+        """The pass under way has found something missing."""
+        self._kernel = kernel
+        self._engine = engine
+        self._applied = applied
+        self._own = own
+        self._keeper = keeper
+        self._reader = reader
+        self._first: deque[ValueId] = deque()
+        self._queued: dict[ValueId, None] = {}
+        self._recent: deque[tuple[float, ValueId]] = deque()
+        self._recent_armed = False
+        self._budget_at = 0.0
+        self._wakeup: Future[None] = Future()
+        self._tasks: list[Task[None]] = []
+
+    def start(self) -> None:
+        """Begin; runs until `stop`."""
+        self._tasks = [self._kernel.spawn(self._serve()), self._kernel.spawn(self._scan())]
+
+    def stop(self) -> None:
+        """End both loops; nothing needs to be saved."""
+        for task in self._tasks:
+            task.cancel()
+
+    # -- what to look at
+
+    def want(self, value_id: ValueId) -> None:
+        """A read missed this shard, or it was found rotten: before all others."""
+        if value_id not in self._queued and len(self._queued) < self.limits.queue:
+            self._queued[value_id] = None
+            self._first.append(value_id)
+            self._wakeup.set_result(None)
+
+    def named(self, value_id: ValueId, key: bytes) -> None:
+        """A record names a value: look after a while whether its shard arrived here."""
+        if len(self._recent) < self.limits.queue:
+            self._recent.append((self._kernel.now + self.limits.settle_seconds, value_id))
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._recent and not self._recent_armed:
+            self._recent_armed = True
+            self._kernel.call_at(self._recent[0][0], self._look_at_recent)
+
+    def _look_at_recent(self) -> None:
+        self._recent_armed = False
+        while self._recent and self._recent[0][0] <= self._kernel.now:
+            value_id = self._recent.popleft()[1]
+            key = self._applied.key_of(value_id)
+            record = None if key is None else self._applied.record(key)
+            if record is not None and self.lacking(value_id, record):
+                self.want(value_id)
+        self._arm()
+
+    def lacking(self, value_id: ValueId, record: Record) -> list[int]:
+        """Stripes of this seat's shard that are not here. Nothing, if the seat has no shard."""
+        ordinal = self._own.ordinal
+        if record.value_id != value_id or not 0 <= ordinal < record.size:
+            return []
+        if not self._applied.configuration.is_voter(self._own):
+            return []
+        shard = shard_of(ordinal, value_id, record.size)
+        count = stripe_count(record.length, record.stripe_bytes)
+        return self._keeper.missing(value_id, shard, count)
+
+    # -- the loops
+
+    async def _serve(self) -> None:
+        """Values that somebody waits for, or that are known to be missing."""
+        while True:
+            while self._first:
+                value_id = self._first.popleft()
+                await self.repair(value_id)
+                self._queued.pop(value_id, None)
+            self._wakeup = Future()
+            await self._wakeup
+
+    async def _scan(self) -> None:
+        """All records, again and again."""
+        while True:
+            await self.scan_once()
+            await self._kernel.sleep(self.limits.pass_seconds)
+
+    async def scan_once(self) -> None:
+        """One pass over the records of the engine, in the order of value ids."""
+        progress, limits = self.progress, self.limits
+        progress.scanned = 0
+        missing, start = 0, b""
+        while True:
+            packed = self._engine.keys(Table.NAME, start, None, limits.records_per_step)
+            for raw in packed:
+                progress.scanned += 1
+                value_id = ValueId.unpack(raw)
+                if self._is_recent(value_id):
+                    continue
+                if not await self.repair(value_id):
+                    missing += 1
+                    progress.missing = max(progress.missing, missing)
+            if len(packed) < limits.records_per_step:
+                break
+            start = packed[-1] + b"\0"
+            await self._kernel.sleep(limits.step_seconds)
+        progress.passes += 1
+        progress.missing = missing
+        self.busy = missing > 0
+
+    def _is_recent(self, value_id: ValueId) -> bool:
+        """Named a moment ago: its last pieces may still be under way."""
+        key = self._applied.key_of(value_id)
+        record = None if key is None else self._applied.record(key)
+        if record is None or not self._recent:
+            return False
+        return any(value_id == recent for _, recent in self._recent)
+
+    # -- one value
+
+    async def repair(self, value_id: ValueId) -> bool:
+        """Rebuild what is lacking. False: it could not be done now (another pass will try)."""
+        key = self._applied.key_of(value_id)
+        record = None if key is None else self._applied.record(key)
+        if key is None or record is None:
+            return True
+        stripes = self.lacking(value_id, record)
+        if not stripes:
+            return True
+        shard = shard_of(self._own.ordinal, value_id, record.size)
+        gather = Gather(self._reader, record, rebuilder(record, shard), stripes, use_own=False)
+        deadline = self._kernel.now + self.limits.value_seconds
+        try:
+            for stripe in stripes:
+                piece = await self._kernel.within(deadline, gather.next())
+                if not self._keep(key, record, shard, stripe, piece):
+                    return self._applied.key_of(value_id) is None
+                await self._throttle(len(piece))
+        except (ShardsGone, CodingError, TimedOut):
+            self.progress.unrepairable += 1
+            return self._applied.key_of(value_id) is None
+        finally:
+            gather.close()
+            self.progress.fetched_bytes += gather.received_bytes
+        self.progress.rebuilt += 1
+        self.progress.missing = max(0, self.progress.missing - 1)
+        return True
+
+    def _keep(self, key: bytes, record: Record, shard: int, stripe: int, piece: bytes) -> bool:
+        value_id = record.value_id
+        assert value_id is not None
+        if self._keeper.disk_full or self._applied.key_of(value_id) != key:
+            return False
+        count = stripe_count(record.length, record.stripe_bytes)
+        self.progress.rebuilt_bytes += len(piece)
+        self._keeper.receive(
+            self._own,
+            ShardPiece(
+                value_id,
+                shard,
+                stripe,
+                count if stripe == count - 1 else 0,
+                Code(record.data_shards, record.size, record.stripe_bytes),
+                record.epoch,
+                ZERO_BALLOT,
+                record.slot,
+                key,
+                stripe_length(record.length, record.stripe_bytes, stripe),
+                checksum(piece),
+                piece,
+            ),
+            stripes=count,
+        )
+        return True
+
+    async def _throttle(self, count: int) -> None:
+        """A bucket that holds one second's worth of bytes."""
+        now = self._kernel.now
+        self._budget_at = max(self._budget_at, now - 1.0) + count / self.limits.bytes_per_second
+        if self._budget_at > now:
+            await self._kernel.sleep(self._budget_at - now)

@@ -1,0 +1,322 @@
+"""Disperse and gather over a network: the ordinary way, and with members gone."""
+
+import pytest
+from unit.data.world import World, sample
+
+from distkv.data.dispersal import Dispersed, Inline
+from distkv.data.gather import ShardsGone
+from distkv.errors import DataLost, DeadlineExceeded, NoQuorum
+
+
+@pytest.mark.parametrize(
+    ("k", "m"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 2), (4, 4), (2, 3), (11, 1)]
+)
+@pytest.mark.parametrize("length", [65, 3000, 3001, 20000])
+def test_round_trip(k: int, m: int, length: int) -> None:
+    world = World(k, m)
+    value = sample(length, k)
+    result = world.write(b"key", value, at=(k + m) // 2)
+    f = world.configuration.failures
+    assert len(result.holders) >= result.code.data_shards + f
+    for at in range(k + m):
+        assert world.read(b"key", at) == value
+
+
+def test_all_members_get_their_shard() -> None:
+    world = World()
+    result = world.write(b"key", sample(20000))
+    world.until(lambda: all(world.complete(i, result) for i in range(5)))
+    assert result.code.data_shards == 3
+    assert world.sent_bytes <= 20000 * 4 / 3 + 40
+
+
+def test_small_values_are_not_dispersed() -> None:
+    world = World()
+    dispersal = world.nodes[0].plane.disperser.disperse(b"x" * 64)
+    assert world.wait(dispersal.outcome(1.0)) == Inline(b"x" * 64)
+    dispersal.close()
+    assert world.traffic == []
+    assert world.nodes[0].plane.budget.used == 0
+
+
+@pytest.mark.parametrize("gone", [(1,), (4,), (1, 2), (3, 4)])
+def test_writes_and_reads_go_on_with_members_gone(gone: tuple[int, ...]) -> None:
+    world = World()
+    before = sample(9000, 1)
+    world.write(b"before", before)
+    world.step(1.0)
+    for ordinal in gone:
+        world.kill(ordinal)
+    value = sample(9000, 2)
+    result = world.write(b"key", value)
+    assert result.code.data_shards == 3 - len(gone)
+    for at in range(5):
+        if at not in gone:
+            assert world.read(b"key", at) == value
+            assert world.read(b"before", at) == before
+
+
+def test_too_few_members_is_refused_at_once() -> None:
+    world = World()
+    for ordinal in (1, 2, 3):
+        world.kill(ordinal)
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(5000))
+    with pytest.raises(NoQuorum, match="2 of 5 nodes"):
+        world.wait(dispersal.outcome(10.0))
+    assert world.kernel.now < 0.1
+    assert world.nodes[0].plane.budget.used == 0
+    assert world.nodes[0].held() == []
+
+
+def test_silence_lowers_k_under_a_new_value_id() -> None:
+    world = World()
+    world.lost = lambda a, b, message: 4 in (a, b)
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    result = world.wait(dispersal.outcome(10.0))
+    assert result.code.data_shards == 2
+    assert result.value_id.counter == 2
+    assert {m.ordinal for m in result.holders} == {0, 1, 2, 3}
+    world.put(b"key", result)
+    dispersal.close()
+    world.step(1.0)
+    assert world.read(b"key", 3) == sample(9000)
+    assert world.nodes[0].plane.disperser.settled_counter == 3
+    for node in world.nodes[:4]:
+        assert len({key[-20:] for key in node.held() if key[:1] == b"\xff"}) == 1
+
+
+def test_two_silent_members_need_whole_copies() -> None:
+    world = World()
+    world.lost = lambda a, b, message: a in (2, 3) or b in (2, 3)
+    result = world.write(b"key", sample(9000))
+    assert result.code.data_shards == 1
+    assert world.read(b"key", 4) == sample(9000)
+
+
+def test_three_silent_members_end_the_ladder() -> None:
+    world = World()
+    world.lost = lambda a, b, message: a in (2, 3, 4) or b in (2, 3, 4)
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    with pytest.raises(NoQuorum, match="silent"):
+        world.wait(dispersal.outcome(20.0))
+    world.step(1.0)
+    assert world.nodes[0].held() == world.nodes[1].held() == []
+    assert world.nodes[0].plane.budget.used == 0
+
+
+def test_deadline_before_anything_was_submitted() -> None:
+    world = World()
+    world.lost = lambda a, b, message: a == 4 or b == 4
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    with pytest.raises(DeadlineExceeded):
+        world.wait(dispersal.outcome(0.3))
+    world.step(1.0)
+    assert all(node.held() == [] for node in world.nodes[:4])
+
+
+def test_connection_lost_under_way_steps_down_at_once() -> None:
+    world = World()
+    world.lost = lambda a, b, message: b == 4
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    outcome = dispersal.outcome(10.0)
+    world.step(0.01)
+    assert not outcome.done
+    world.kill(4)
+    result = world.wait(outcome, 0.1)
+    assert result.code.data_shards == 2
+
+
+def test_the_older_attempt_may_still_win() -> None:
+    """An acknowledgement that was only late completes the first attempt."""
+    world = World()
+    world.delay = lambda a, b, message: (
+        1.005 if b == 4 else 0.5 if world.kernel.now > 0.9 else 0.001
+    )
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    result = world.wait(dispersal.outcome(10.0))
+    assert world.nodes[0].plane.disperser.counters.hedged == 1
+    assert result.value_id.counter == 1
+    assert result.code.data_shards == 3
+
+
+def test_upload_in_pieces_with_back_pressure() -> None:
+    world = World()
+    world.capacity = 6000
+    value = sample(300_000)
+    upload = world.nodes[1].plane.disperser.upload(None)
+    import distkv.data.dispersal as dispersal_module
+
+    position = 0
+    paused = False
+
+    def resume() -> None:
+        nonlocal paused
+        paused = False
+
+    upload.on_resume = resume
+    while position < len(value):
+        if not paused:
+            paused = not upload.write(value[position : position + 7000])
+            position += 7000
+        world.step(0.0005)
+    upload.finish()
+    result = world.wait(upload.outcome(world.kernel.now + 10))
+    assert dispersal_module.WINDOW_BYTES > 0
+    world.put(b"key", result)
+    upload.close()
+    assert world.read(b"key", 4) == value
+
+
+def test_upload_pauses_and_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distkv.data.dispersal.WINDOW_BYTES", 20_000)
+    world = World()
+    world.capacity = 2000
+    world.delay = lambda a, b, message: 0.01
+    value = sample(200_000)
+    upload = world.nodes[0].plane.disperser.upload(len(value))
+    resumed = []
+    upload.on_resume = lambda: resumed.append(world.kernel.now)
+    pauses, position = 0, 0
+    while position < len(value):
+        more = upload.write(value[position : position + 5000])
+        position += 5000
+        if not more:
+            pauses += 1
+            count = len(resumed)
+            world.until(lambda count=count: len(resumed) > count, 5.0)
+    upload.finish()
+    result = world.wait(upload.outcome(world.kernel.now + 10))
+    world.put(b"key", result)
+    assert pauses == len(resumed) > 5
+    assert world.read(b"key", 2) == value
+
+
+def test_abort_leaves_nothing() -> None:
+    world = World()
+    upload = world.nodes[0].plane.disperser.upload(None)
+    upload.write(sample(10_000))
+    world.step(0.1)
+    assert all(node.held() for node in world.nodes)
+    upload.abort()
+    world.step(0.1)
+    assert all(node.held() == [] for node in world.nodes)
+    assert world.nodes[0].plane.budget.used == 0
+
+
+def test_refused_at_apply_disperses_again() -> None:
+    world = World()
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    first = world.wait(dispersal.outcome(10.0))
+    leader = world.leader._replace(round=5)
+    world.barrier(leader)
+    second = world.wait(dispersal.again(10.0))
+    assert second.value_id != first.value_id
+    assert second.stamp == leader
+    assert first.stamp < leader
+    world.put(b"key", second)
+    dispersal.close()
+    world.step(1.0)
+    assert world.read(b"key", 2) == sample(9000)
+    for node in world.nodes:
+        assert len([key for key in node.held() if key[:1] == b"\xff"]) == 1
+
+
+def test_stale_refusal_is_followed_by_a_fresh_stamp() -> None:
+    """Holders that applied a later barrier refuse; once we know it too, we begin again."""
+    world = World()
+    new = world.leader._replace(round=7)
+    old = world.leader
+    world.barrier(new, only=[1, 2, 3, 4])
+    world.leader = old
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    outcome = dispersal.outcome(10.0)
+    world.step(0.5)
+    assert not outcome.done
+    world.leader = new
+    result = world.wait(outcome)
+    assert result.stamp == new
+
+
+def test_reader_goes_round_a_silent_member() -> None:
+    world = World()
+    world.write(b"key", sample(9000))
+    world.step(1.0)
+    world.lost = lambda a, b, message: 1 in (a, b)
+    assert world.read(b"key", 0) == sample(9000)
+    assert world.kernel.now < 5.0
+
+
+def test_reader_repairs_what_it_missed_and_corruption_never_shows() -> None:
+    world = World()
+    value = sample(9000)
+    result = world.write(b"key", value)
+    world.step(1.0)
+    for ordinal in (0, 1):
+        engine = world.nodes[ordinal].engine
+        key = result.value_id.pack() + bytes(4)
+        row = bytearray(engine.tables[next(t for t in engine.tables if t.name == "SHARD")][key])
+        row[-1] ^= 1
+        engine.tables[next(t for t in engine.tables if t.name == "SHARD")][key] = bytes(row)
+    for at in (2, 0):
+        assert world.read(b"key", at) == value
+    counters = [node.plane.keeper.counters.corrupt for node in world.nodes]
+    assert counters[0] == 1
+
+
+def test_too_few_shards_is_data_lost_or_no_quorum() -> None:
+    world = World()
+    result = world.write(b"key", sample(9000))
+    world.step(1.0)
+    for ordinal in (1, 2, 3):
+        engine = world.nodes[ordinal].engine
+        engine.tables = {table: {} for table in engine.tables}
+    record = world.nodes[0].state.record(b"key")
+    assert record is not None
+
+    async def same() -> object:
+        return record
+
+    reader = world.nodes[0].plane.reader
+    with pytest.raises(ShardsGone):
+        world.run(reader.read(record, world.kernel.now + 5))
+    with pytest.raises(DataLost):
+        world.run(reader.read_current(record, same, world.kernel.now + 5))  # type: ignore[arg-type]
+    world.kill(4)
+    with pytest.raises(NoQuorum):
+        world.run(reader.read_current(record, same, world.kernel.now + 5))  # type: ignore[arg-type]
+    assert world.nodes[0].plane.budget.used == 0
+    assert isinstance(result, Dispersed)
+
+
+def test_download_in_stripes() -> None:
+    world = World()
+    value = sample(100_000)
+    world.write(b"key", value)
+    record = world.nodes[3].state.record(b"key")
+    assert record is not None
+    download = world.nodes[3].plane.reader.stream(record, world.kernel.now + 10)
+    parts = []
+    while part := world.wait(download.next()):
+        parts.append(part)
+    assert b"".join(parts) == value
+    assert max(map(len, parts)) == 3000
+    assert world.wait(download.next()) == b""
+
+
+def test_record_superseded_while_reading() -> None:
+    world = World()
+    world.write(b"key", sample(9000, 1))
+    record = world.nodes[0].state.record(b"key")
+    assert record is not None
+    world.write(b"key", sample(9000, 2))
+    world.step(60.0)
+
+    async def refresh() -> object:
+        return world.nodes[0].state.record(b"key")
+
+    reader = world.nodes[0].plane.reader
+    newer, value = world.run(
+        reader.read_current(record, refresh, world.kernel.now + 5)  # type: ignore[arg-type]
+    )
+    assert value == sample(9000, 2)
+    assert newer == world.nodes[0].state.record(b"key")
