@@ -64,23 +64,26 @@ class PendingCommands:
         self._unsent.append(pending)
         return pending.future
 
-    def take_unsent(self, now: float, bytes_max: int) -> list[bytes]:
+    def take_unsent(self, now: float, bytes_max: int) -> list[PendingCommand]:
         """Commands to hand to the leader now, up to `bytes_max` (at least one)."""
-        taken: list[bytes] = []
+        taken: list[PendingCommand] = []
         size = 0
         position = 0
         for pending in self._unsent:
             position += 1
             if pending.future.done:
                 continue
-            taken.append(pending.command)
-            pending.sent = True
+            taken.append(pending)
             pending.sent_at = now
             size += len(pending.command)
             if size >= bytes_max:
                 break
         del self._unsent[:position]
         return taken
+
+    def refused(self, taken: list[PendingCommand]) -> None:
+        """No leader took these: they wait at the front again."""
+        self._unsent[:0] = taken
 
     def put_back(self) -> None:
         """Nothing that is undecided may have reached a leader for good: send all again."""

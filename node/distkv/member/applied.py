@@ -1,0 +1,48 @@
+"""The applied state as the data plane asks for it (`data.ports.Applied`)."""
+
+from __future__ import annotations
+
+from distkv.core.configuration import Configuration
+from distkv.ids import Ballot, ValueId
+from distkv.machine.interface import Record
+from distkv.machine.machine import Machine
+
+
+class AppliedState:
+    """Always the machine's present state, also after a snapshot replaced it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    @property
+    def applied(self) -> int:
+        """Last applied slot."""
+        return self._machine.applied
+
+    @property
+    def barrier(self) -> Ballot:
+        """Highest applied leader barrier."""
+        return self._machine.barrier
+
+    @property
+    def configuration(self) -> Configuration:
+        """Members and layout."""
+        return self._machine.configuration
+
+    def boot_of(self, incarnation: int) -> int:
+        """Highest applied boot of the incarnation, 0 if none."""
+        known = self._machine.membership.boots.get(incarnation)
+        return 0 if known is None else known.boot
+
+    def settled_of(self, incarnation: int, boot: int) -> int:
+        """Value ids of that boot below this counter are decided; 0 if unknown."""
+        known = self._machine.membership.boots.get(incarnation)
+        return known.settled if known is not None and known.boot == boot else 0
+
+    def key_of(self, value_id: ValueId) -> bytes | None:
+        """The key whose record refers to this value."""
+        return self._machine.key_of(value_id)
+
+    def record(self, key: bytes) -> Record | None:
+        """The record of a key."""
+        return self._machine.record(key)

@@ -1,0 +1,154 @@
+"""A snapshot of the metadata, in pieces, from any peer: for a node the log cannot help.
+
+The receiver pulls one piece at a time and stages it on disk; the old state stays in use.
+With the last piece the staged rows replace the state in one go. A crash in the middle of
+that leaves the mark `installing` and all stages: `finish_install` does it again at start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distkv.machine.snapshot import SnapshotError, SnapshotSink, SnapshotSource
+from distkv.member.messages import SnapshotPiece, SnapshotWanted
+from distkv.storage.base import DeleteRange, Engine, Put, Table
+
+if TYPE_CHECKING:
+    from distkv.member.seat import Seat
+
+PIECE_TIMEOUT_SECONDS = 1.0
+TRIES_MAX = 5
+SERVED_MAX = 4
+"""Snapshots given at once; each pins a view of the engine."""
+SERVED_IDLE_SECONDS = 30.0
+
+
+class SnapshotServer:
+    """Gives pieces of views of the own state."""
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self._sources: dict[tuple[int, int], tuple[SnapshotSource, float]] = {}
+
+    def on_wanted(self, ordinal: int, wanted: SnapshotWanted) -> None:
+        """Answer with the piece, or with an empty one if it cannot be had here."""
+        key = (ordinal, wanted.transfer)
+        self._drop_idle()
+        source = self._source(key, wanted.piece)
+        piece = None if source is None else source.piece(wanted.piece)
+        if source is None or piece is None:
+            answer = SnapshotPiece(wanted.transfer, wanted.piece, 0, False, b"")
+        else:
+            body, last = piece
+            answer = SnapshotPiece(wanted.transfer, wanted.piece, source.slot, last, body)
+        self._seat.owner.send(ordinal, answer)
+
+    def _source(self, key: tuple[int, int], piece: int) -> SnapshotSource | None:
+        now = self._seat.kernel.now
+        found = self._sources.get(key)
+        if found is not None:
+            self._sources[key] = (found[0], now)
+            return found[0]
+        if piece != 0 or len(self._sources) >= SERVED_MAX:
+            return None
+        source = SnapshotSource(self._seat.owner.engine.view())
+        self._sources[key] = (source, now)
+        return source
+
+    def _drop_idle(self) -> None:
+        now = self._seat.kernel.now
+        for key, (source, used) in list(self._sources.items()):
+            if now - used > SERVED_IDLE_SECONDS:
+                source.close()
+                del self._sources[key]
+
+    def close(self) -> None:
+        """Release every view."""
+        for source, _ in self._sources.values():
+            source.close()
+        self._sources.clear()
+
+
+class SnapshotReceiver:
+    """Fetches and installs a snapshot when the replica says it needs one."""
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self._transfer = 0
+        self._peer = -1
+        self._sink = SnapshotSink()
+        self._asked_at = 0.0
+        self._tries = 0
+
+    @property
+    def active(self) -> bool:
+        """A snapshot is on its way."""
+        return self._peer >= 0
+
+    def poll(self, now: float) -> None:
+        """Begin, ask again, or take another peer."""
+        if self._peer < 0:
+            peer = self._seat.replica.needs_snapshot
+            if peer is not None:
+                self._begin(peer, now)
+        elif now - self._asked_at > PIECE_TIMEOUT_SECONDS:
+            self._tries += 1
+            if self._tries > TRIES_MAX:
+                self._peer = -1
+            else:
+                self._ask(now)
+
+    def _begin(self, peer: int, now: float) -> None:
+        self._transfer += 1
+        self._peer = peer
+        self._sink = SnapshotSink()
+        self._tries = 0
+        self._seat.owner.write_now([_UNSTAGE])
+        self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        self._asked_at = now
+        self._seat.owner.send(self._peer, SnapshotWanted(self._transfer, self._sink.number))
+
+    def on_piece(self, ordinal: int, piece: SnapshotPiece) -> None:
+        """Stage it and ask for the next one; the last makes the new state."""
+        seat = self._seat
+        expected = (self._peer, self._transfer, self._sink.number)
+        if (ordinal, piece.transfer, piece.piece) != expected:
+            return
+        if not piece.body or piece.slot <= seat.machine.applied:
+            self._peer = -1  # not to be had there, or the log caught up meanwhile
+            return
+        try:
+            self._sink.take(piece.body)
+        except SnapshotError as error:
+            seat.owner.suspect(f"ordinal {ordinal}", "damaged snapshot", str(error))
+            self._peer = -1
+            return
+        seat.owner.write_now([Put(Table.META, _stage(piece.piece), piece.body)])
+        self._tries = 0
+        if self._sink.done:
+            self._peer = -1
+            finish_install(seat.owner.engine)
+            seat.installed(piece.slot)
+        else:
+            self._ask(seat.kernel.now)
+
+
+_STAGE = b"stage"
+_UNSTAGE = DeleteRange(Table.META, _STAGE, _STAGE + b"\xff" * 5)
+
+
+def _stage(number: int) -> bytes:
+    return _STAGE + number.to_bytes(4, "big")
+
+
+def finish_install(engine: Engine) -> None:
+    """Make the staged snapshot the state. Idempotent: begins by removing what is there."""
+    sink = SnapshotSink()
+    engine.write(sink.begin())
+    while not sink.done:
+        body = engine.get(Table.META, _stage(sink.number))
+        assert body is not None, "a snapshot is installed only when all its pieces are staged"
+        rows = sink.take(body)
+        engine.write([*rows, _UNSTAGE] if sink.done else rows)

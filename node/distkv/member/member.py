@@ -1,0 +1,287 @@
+"""One member of the cluster: consensus, state machine and data plane together, without I/O.
+
+Peer messages, connections, client operations, flushes and time come in; one `Output` a turn
+goes out. The asyncio adapter (`runtime.driver`) and the simulator drive the same class.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+
+from distkv.errors import BadRequest, NotFormed
+from distkv.kernel import Future, Kernel
+from distkv.member.formation import check_founding, may_found
+from distkv.member.identity import DirectoryIdentity, founding_row, load_founding
+from distkv.member.messages import Founding, Greeting
+from distkv.member.options import MemberOptions
+from distkv.member.output import Outgoing, Output
+from distkv.member.peers import Peers
+from distkv.member.seat import Seat
+from distkv.member.suspicions import SuspicionLog
+from distkv.member.wire import register_messages
+from distkv.operations import Operation, Upload
+from distkv.storage.base import Engine, StorageOperation
+from distkv.transport.base import Identity, Lane
+
+register_messages()
+
+TURN_ROUNDS_MAX = 100
+"""A turn that feeds itself longer than this goes on in the next one."""
+
+
+class Member:
+    """See the module. Owns the kernel; `room(ordinal, lane)` is bytes the transport still takes."""
+
+    def __init__(
+        self,
+        identity: DirectoryIdentity,
+        engine: Engine,
+        rng: random.Random,
+        options: MemberOptions,
+        room: Callable[[int, Lane], int],
+        report: Callable[[str], None],
+    ) -> None:
+        self.identity = identity
+        self.engine = engine
+        self.options = options
+        self.kernel = Kernel()
+        self.peers = Peers(identity.member)
+        self.suspicions = SuspicionLog(report)
+        self.wall_ms = 0
+        self._rng = rng
+        self._room = room
+        self._disk_full = False
+        self._number = 0
+        self._out = Output(0)
+        self._bulk_this_turn: dict[int, int] = {}
+        self._numbers: deque[tuple[int, int]] = deque()
+        self._founding = load_founding(engine)
+        self._founding_durable_at = 0
+        self._next_tick = 0.0
+        self._next_sweep = 0.0
+        self._next_greeting = 0.0
+        self._fatal: BaseException | None = None
+        self.seat: Seat | None = None
+        if self._founding is not None:
+            self._take_seat(self._founding)
+
+    # -- what comes in
+
+    @property
+    def disk_full(self) -> bool:
+        """The engine refuses writes: nothing new is taken until it accepts them again."""
+        return self._disk_full
+
+    @disk_full.setter
+    def disk_full(self, full: bool) -> None:
+        self._disk_full = full
+        if self.seat is not None:
+            self.seat.set_disk_full(full)
+
+    def receive(self, peer: Identity, message: object) -> None:
+        """One message of an authenticated peer of this cluster."""
+        if isinstance(message, Greeting):
+            self.peers.greetings[peer.ordinal] = message
+            if not message.founded and self._founding is not None:
+                self.send(peer.ordinal, self._founding)
+        elif isinstance(message, Founding):
+            self._learn_founding(peer, message)
+        elif self.seat is not None:
+            self.seat.receive(peer, message)
+
+    def peer_up(self, peer: Identity) -> None:
+        """The transport has a new connection to this peer."""
+        self.peers.connected(peer)
+        self.send(peer.ordinal, self._greeting())
+        if self.seat is not None:
+            self.seat.peer_up(peer)
+
+    def peer_down(self, peer: Identity) -> None:
+        """The connection is gone."""
+        if self.peers.disconnected(peer) and self.seat is not None:
+            self.seat.peer_down(peer)
+
+    def drained(self, ordinal: int, lane: Lane) -> None:
+        """The transport has room again."""
+        if self.seat is not None and lane is Lane.BULK:
+            self.seat.data.drained(ordinal)
+
+    def suspect(self, source: str, kind: str, detail: str) -> None:
+        """Count a misbehaviour."""
+        self.suspicions.add(self.kernel.now, source, kind, detail)
+
+    # -- clients and owner
+
+    def execute(self, operation: Operation, deadline: float) -> Future[object]:
+        """Start a client operation; the future fails with DistKVError only."""
+        if self.seat is None:
+            future: Future[object] = Future()
+            future.set_exception(NotFormed(self._waiting_text()))
+            return future
+        return self.seat.execute(operation, deadline)
+
+    def upload(self, length: int | None) -> Upload:
+        """Begin a value that arrives in pieces. Raises NotFormed, Busy, TooLarge."""
+        if self.seat is None:
+            raise NotFormed(self._waiting_text())
+        return self.seat.upload(length)
+
+    def found(self, founding: Founding) -> None:
+        """The owner's one-time command to ordinal 0. Raises BadRequest."""
+        may_found(self.identity, founding)
+        check_founding(self.identity, founding)
+        if self._founding is not None:
+            if self._founding != founding:
+                raise BadRequest(
+                    "this cluster was founded already, with other members or another owner: "
+                    "a formed cluster is never founded again"
+                )
+            return
+        self._accept_founding(founding)
+
+    def _learn_founding(self, peer: Identity, founding: Founding) -> None:
+        if self._founding is not None:
+            if self._founding != founding:
+                self.suspect(f"ordinal {peer.ordinal}", "other founding list", repr(founding))
+            return
+        try:
+            check_founding(self.identity, founding)
+        except BadRequest as error:
+            self.suspect(f"ordinal {peer.ordinal}", "impossible founding list", str(error))
+            return
+        self._accept_founding(founding)
+
+    def _accept_founding(self, founding: Founding) -> None:
+        self._founding = founding
+        self._out.writes.append(founding_row(founding))
+        self._out.must_flush = True
+        self._founding_durable_at = self._number + 1
+        for ordinal in self.peers.up:
+            # A peer on the list may vote as soon as it holds the list durably itself.
+            self._out.messages_after_flush.append(Outgoing(ordinal, Lane.CONTROL, 0, founding))
+
+    def _take_seat(self, founding: Founding) -> None:
+        self.seat = Seat(self, founding, self._rng)
+        self.seat.set_disk_full(self._disk_full)
+        for peer in self.peers.up.values():
+            self.seat.peer_up(peer)
+
+    def _waiting_text(self) -> str:
+        if self._founding is None:
+            return (
+                "this node has an empty directory: it waits to be founded by the cluster's "
+                "owner, or to be told of the cluster by a peer"
+            )
+        return "this node makes the list of founders durable; try again"
+
+    # -- what goes out
+
+    def send(self, ordinal: int, message: object, stream: int = 0) -> None:
+        """Queue a control message for this turn."""
+        self._out.messages.append(Outgoing(ordinal, Lane.CONTROL, stream, message))
+
+    def send_bulk(self, ordinal: int, message: object, stream: int, size: int) -> bool:
+        """Queue a bulk message if the transport has room for it; False: wait for `drained`."""
+        queued = self._bulk_this_turn.get(ordinal, 0)
+        if ordinal not in self.peers.up or self._room(ordinal, Lane.BULK) - queued < size:
+            return False
+        self._bulk_this_turn[ordinal] = queued + size
+        self._out.messages.append(Outgoing(ordinal, Lane.BULK, stream, message))
+        return True
+
+    def turn(self, now: float, wall_ms: int) -> Output:
+        """Do all that is to be done now."""
+        if self._fatal is not None:
+            raise self._fatal
+        self.wall_ms = wall_ms
+        kernel = self.kernel
+        kernel.run(now)
+        self._periodic(now)
+        seat = self.seat
+        replica_number = 0
+        if seat is not None:
+            for _ in range(TURN_ROUNDS_MAX):
+                moved, number = seat.advance(self._out)
+                replica_number = number or replica_number
+                kernel.run(now)
+                if not moved:
+                    break
+        output = self._out
+        self._number += 1
+        output.number = self._number
+        if seat is not None:
+            seat.turn_ended(output)
+        if replica_number:
+            self._numbers.append((self._number, replica_number))
+        self._out = Output(0)
+        self._bulk_this_turn = {}
+        return output
+
+    def flushed(self, number: int) -> None:
+        """All outputs up to `number` are durable."""
+        if self.seat is None:
+            if self._founding is not None and number >= self._founding_durable_at > 0:
+                self._take_seat(self._founding)
+            return
+        replica_number = 0
+        while self._numbers and self._numbers[0][0] <= number:
+            replica_number = self._numbers.popleft()[1]
+        self.seat.flushed(number, replica_number)
+
+    def next_timer(self) -> float:
+        """When `turn` must be called at the latest."""
+        timer = self.kernel.next_timer()
+        when = min(self._next_tick, self._next_greeting)
+        return when if timer is None else min(timer, when)
+
+    def write_now(self, operations: list[StorageOperation]) -> None:
+        """Rows that are read back before the turn ends: in front of it, as a batch of their own."""
+        self.engine.write(operations)
+        self._out.must_flush = True
+
+    def fatal(self, error: BaseException) -> None:
+        """A bug in a flow: the next turn raises it, which halts the node."""
+        self._fatal = error
+
+    def _periodic(self, now: float) -> None:
+        if self.seat is not None and now >= self._next_tick:
+            self.seat.tick()
+            self._next_tick = now + self.options.tick
+        elif self.seat is None:
+            self._next_tick = now + self.options.tick
+        if self.seat is not None and now >= self._next_sweep:
+            self.seat.sweep(now)
+            self._next_sweep = now + self.options.sweep
+        if now >= self._next_greeting:
+            self._next_greeting = now + self.options.greeting_every
+            greeting = self._greeting()
+            for ordinal in self.peers.up:
+                self.send(ordinal, greeting)
+
+    def _greeting(self) -> Greeting:
+        if self.seat is not None:
+            return self.seat.greeting()
+        return Greeting(self._founding is not None, False, self._disk_full, 0, 0, 0, 0)
+
+    # -- status
+
+    def status(self) -> dict[str, object]:
+        """Plain data for the status page, INFO and the owner."""
+        identity = self.identity
+        own: dict[str, object] = {
+            "cluster": identity.cluster.hex(),
+            "generation": identity.generation,
+            "ordinal": identity.ordinal,
+            "incarnation": identity.incarnation,
+            "boot": identity.boot,
+            "disk_full": self._disk_full,
+            "suspicions": self.suspicions.status(),
+            "peers_up": sorted(self.peers.up),
+        }
+        if self.seat is None:
+            own |= {"state": "waiting to be founded", "detail": self._waiting_text()}
+            own |= {"formed": False, "serving": False, "role": "none", "leader": None}
+            return own
+        return own | self.seat.status()

@@ -1,0 +1,42 @@
+"""Which peers are connected, as whom, and what they last said of themselves."""
+
+from __future__ import annotations
+
+from distkv.core.configuration import Configuration
+from distkv.ids import Member
+from distkv.member.messages import Greeting
+from distkv.transport.base import Identity
+
+
+class Peers:
+    """By ordinal. A connection proves (ordinal, incarnation, boot)."""
+
+    def __init__(self, me: Member) -> None:
+        self.me = me
+        self.up: dict[int, Identity] = {}
+        self.greetings: dict[int, Greeting] = {}
+
+    def is_up(self, member: Member) -> bool:
+        """Whether this very incarnation is connected (oneself always is)."""
+        if member == self.me:
+            return True
+        identity = self.up.get(member.ordinal)
+        return identity is not None and identity.incarnation == member.incarnation
+
+    def connected(self, peer: Identity) -> None:
+        """A connection is there; whatever an older incarnation said is forgotten."""
+        self.up[peer.ordinal] = peer
+        self.greetings.pop(peer.ordinal, None)
+
+    def disconnected(self, peer: Identity) -> bool:
+        """False: that was an older connection, the present one goes on."""
+        present = self.up.get(peer.ordinal)
+        if present is None or (present.incarnation, present.boot) != (peer.incarnation, peer.boot):
+            return False
+        del self.up[peer.ordinal]
+        self.greetings.pop(peer.ordinal, None)
+        return True
+
+    def members_up(self, configuration: Configuration) -> int:
+        """Members that answer, oneself included if one is a member."""
+        return sum(1 for member in configuration.members if self.is_up(member))

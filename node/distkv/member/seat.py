@@ -1,0 +1,441 @@
+"""A member that knows its cluster: replica, state machine and data plane in one turn.
+
+Made once the list of founders is durable. A node that is not on the newest list of members
+has a seat too, but as a learner: it catches up, takes no client requests and never votes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from distkv.core.replica import Replica
+from distkv.data.disperser import DisperserLimits
+from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
+from distkv.data.plane import DataPlane, Limits
+from distkv.data.repair import RepairLimits
+from distkv.data.shards import KeeperLimits
+from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed
+from distkv.ids import Ballot, Member, node_session
+from distkv.kernel import Future, Kernel
+from distkv.machine.commands import pack_boot, pack_formed, pack_open, pack_settled, pack_tick
+from distkv.machine.interface import (
+    Event,
+    Outcome,
+    OutcomeKind,
+)
+from distkv.machine.machine import Machine, is_founded
+from distkv.machine.membership import Options as StateOptions
+from distkv.machine.snapshot import is_installing
+from distkv.member.applied import AppliedState
+from distkv.member.catchup import SnapshotReceiver, SnapshotServer, finish_install
+from distkv.member.commands import CommandRouter
+from distkv.member.identity import first_configuration
+from distkv.member.messages import (
+    Forward,
+    Founding,
+    Greeting,
+    NotLeader,
+    SnapshotPiece,
+    SnapshotWanted,
+)
+from distkv.member.options import MemberOptions
+from distkv.member.output import Outgoing, Output
+from distkv.member.pending import PendingCommands
+from distkv.member.reading import ReadServer, as_client_error
+from distkv.member.reads import ReadRounds
+from distkv.member.report import status_of
+from distkv.member.writing import Writer
+from distkv.operations import OpenSession, Operation, Upload, Write
+from distkv.transport.base import Identity, Lane
+
+if TYPE_CHECKING:
+    from distkv.member.member import Member as Owner
+
+DATA_STREAM = 1
+"""Small data-plane messages on the control lane do not wait for consensus, nor it for them."""
+PIECE_OVERHEAD = 256
+BOOT_RETRY_SECONDS = 0.25
+HOUSEKEEPING_DEADLINE_SECONDS = 10.0
+
+
+class Seat:
+    """See the module."""
+
+    def __init__(self, owner: Owner, founding: Founding, rng: random.Random) -> None:
+        self.owner = owner
+        self.options: MemberOptions = owner.options
+        self.kernel: Kernel = owner.kernel
+        self.identity = owner.identity
+        self.member: Member = owner.identity.member
+        self.boot: int = owner.identity.boot
+        self.session = node_session(self.member.incarnation, self.boot)
+        self.founding = founding
+        self.machine = self._open_machine(founding)
+        self.replica = Replica(self.member, self.machine, owner.engine, self.options.replica, rng)
+        self.pending = PendingCommands(self.options.resend_after, self.options.pending_commands_max)
+        self.reads = ReadRounds(self.options.pending_reads_max)
+        self.router = CommandRouter(self.replica, self.pending, self._send)
+        self.data = DataPlane(
+            self.kernel, owner.engine, AppliedState(self.machine), self, self, limits_of(self)
+        )
+        self.writer = Writer(self)
+        self.reader = ReadServer(self)
+        self.receiver = SnapshotReceiver(self)
+        self.server = SnapshotServer(self)
+        self.booted = False
+        self.closing = False
+        self._boot_asked_at = float("-inf")
+        self._quorum_seen = self.kernel.now
+        self._settle_at = 0.0
+        self._tick_asked_at = float("-inf")
+        self._waiting_for_boot: Future[None] = Future()
+        self.data.load()
+
+    def _open_machine(self, founding: Founding) -> Machine:
+        engine = self.owner.engine
+        if is_installing(engine):
+            finish_install(engine)
+        if is_founded(engine):
+            return Machine.load(engine)
+        machine = Machine.found(
+            engine,
+            founding.cluster,
+            founding.owner,
+            first_configuration(founding),
+            StateOptions(inline_max=founding.inline_max),
+        )
+        # These rows must be in the engine before anything is read through it.
+        engine.write(machine.drain_writes())
+        return machine
+
+    # -- what others of this package ask
+
+    @property
+    def inline_max(self) -> int:
+        """Larger values are dispersed; equal on all nodes."""
+        return self.machine.options.inline_max
+
+    def spawn(self, flow: Coroutine[Any, Any, object], future: Future[object]) -> None:
+        """Run a flow; its result or its DistKVError goes to `future`, anything else is a bug."""
+
+        def done(task: Future[object]) -> None:
+            if task.error is None:
+                future.set_result(task.result())
+                return
+            error = as_client_error(task.error)
+            if error is None:
+                self.owner.fatal(task.error)
+                error = DistKVError(f"internal error: {task.error!r}")
+            future.set_exception(error)
+
+        self.kernel.spawn(flow).add_callback(done)
+
+    def _send(self, ordinal: int, message: object) -> None:
+        self.owner.send(ordinal, message)
+
+    @property
+    def missing(self) -> int:
+        """Shards this node should hold and does not."""
+        return self.data.repairer.progress.missing
+
+    # -- ports of the data plane: Coordinator and Outbox
+
+    def stamp(self) -> Ballot:
+        """The highest ballot known to lead."""
+        return self.replica.ballot
+
+    def send(self, ordinal: int, message: DataMessage, stream: int) -> bool:
+        """Pieces, and what must stay behind them, go as bulk; small answers ahead of it."""
+        if isinstance(message, ShardPiece | ShardGiven):
+            size = len(message.piece) + PIECE_OVERHEAD
+            return self.owner.send_bulk(ordinal, message, stream, size)
+        if isinstance(message, ShardDropped):
+            return self.owner.send_bulk(ordinal, message, stream, PIECE_OVERHEAD)
+        if ordinal not in self.owner.peers.up:
+            return False
+        self.owner.send(ordinal, message, DATA_STREAM)
+        return True
+
+    # -- clients
+
+    def execute(self, operation: Operation, deadline: float) -> Future[object]:
+        """See Member.execute."""
+        future: Future[object] = Future()
+        error = self._refusal(operation)
+        if error is not None:
+            future.set_exception(error)
+        elif self.booted:
+            self._dispatch(operation, deadline, future)
+        else:
+            self.spawn(self._when_booted(operation, deadline), future)
+        return future
+
+    async def _when_booted(self, operation: Operation, deadline: float) -> object:
+        await self.kernel.within(deadline, self._waiting_for_boot)
+        future: Future[object] = Future()
+        self._dispatch(operation, deadline, future)
+        return await future
+
+    def _dispatch(self, operation: Operation, deadline: float, future: Future[object]) -> None:
+        if type(operation) is Write:
+            self.writer.execute(operation, deadline, future)
+        elif type(operation) is OpenSession:
+            self._open_session(operation.session, deadline, future)
+        else:
+            self.reader.execute(operation, deadline, future)  # type: ignore[arg-type]
+
+    def _open_session(self, session: bytes, deadline: float, future: Future[object]) -> None:
+        def done(outcome: Future[Outcome]) -> None:
+            if outcome.error is not None:
+                future.set_exception(outcome.error)
+            elif outcome.result().kind is OutcomeKind.APPLIED:
+                future.set_result(True)
+            else:
+                future.set_exception(BadRequest("too many sessions are open"))
+
+        try:
+            command = pack_open(session)
+        except ValueError as error:
+            future.set_exception(BadRequest(str(error)))
+            return
+        self.pending.submit(session, 0, command, deadline).add_callback(done)
+
+    def _refusal(self, operation: Operation) -> DistKVError | None:
+        if not self.machine.configuration.is_voter(self.member):
+            return NotFormed(
+                "this node is not a member: its directory is new, and it waits until the "
+                f"cluster's owner admits incarnation {self.member.incarnation} at ordinal "
+                f"{self.member.ordinal}"
+            )
+        if not self.machine.formed:
+            return NotFormed("the owner has not recorded the formation yet; try again")
+        if self._quorum_lost:
+            return NoQuorum(self.situation())
+        if self.owner.disk_full and type(operation) is Write:
+            return DiskFull(
+                "the disk of this node is full: it is read-only until space is back; "
+                "write through another node"
+            )
+        return None
+
+    @property
+    def _quorum_lost(self) -> bool:
+        return self.kernel.now - self._quorum_seen > self.options.no_quorum_after
+
+    def situation(self) -> str:
+        """One line on why things may not move, for error messages."""
+        configuration = self.machine.configuration
+        up = self.owner.peers.members_up(configuration)
+        leader = self.replica.leader
+        led = "no leader is known" if leader is None else f"node {leader.ordinal} leads"
+        return (
+            f"{up} of {configuration.size} nodes answer, {configuration.phase_one} are needed "
+            f"to go on; {led}"
+        )
+
+    def upload(self, length: int | None) -> Upload:
+        """See Member.upload."""
+        if not self.machine.configuration.is_voter(self.member):
+            raise NotFormed("this node waits to be admitted; write through another node")
+        if self.owner.disk_full:
+            raise DiskFull("the disk of this node is full; write through another node")
+        if self._quorum_lost:
+            raise NoQuorum(self.situation())
+        return self.data.disperser.upload(length)
+
+    def submit_formed(self, deadline: float) -> None:
+        """The owner recorded the formation: let the log say so."""
+        command = pack_formed(self.founding.cluster, self.founding.owner)
+        self.pending.submit(b"formed", 0, command, deadline)
+
+    # -- peers
+
+    def receive(self, peer: Identity, message: object) -> None:
+        """One message."""
+        sender = Member(peer.ordinal, peer.incarnation)
+        if isinstance(message, DataMessage):
+            self.data.receive(sender, message)
+        elif isinstance(message, Forward):
+            self.router.on_forward(peer.ordinal, message)
+        elif isinstance(message, NotLeader):
+            self.router.on_not_leader(self.kernel.now)
+        elif isinstance(message, SnapshotWanted):
+            self.server.on_wanted(peer.ordinal, message)
+        elif isinstance(message, SnapshotPiece):
+            self.receiver.on_piece(peer.ordinal, message)
+        else:
+            self.replica.step(sender, message)  # type: ignore[arg-type]
+
+    def peer_up(self, peer: Identity) -> None:
+        """See Member.peer_up."""
+        member = Member(peer.ordinal, peer.incarnation)
+        self.replica.peer_up(member)
+        self.data.peer_up(member)
+        leader = self.replica.leader
+        if leader is not None and leader.ordinal == peer.ordinal:
+            self.pending.put_back()
+
+    def peer_down(self, peer: Identity) -> None:
+        """See Member.peer_down."""
+        self.replica.peer_down(peer.ordinal)
+        self.data.peer_down(peer.ordinal)
+
+    def installed(self, slot: int) -> None:
+        """A snapshot of the state after `slot` is in the engine."""
+        self.machine.reload()
+        self.replica.install(slot)
+        self.data.load()
+        self.data.apply_events(self.machine.state_events())
+        self._check_boot()
+
+    def set_disk_full(self, full: bool) -> None:
+        """See Member.disk_full."""
+        self.data.keeper.disk_full = full
+
+    # -- turns
+
+    def tick(self) -> None:
+        """Every `options.tick` seconds."""
+        self.replica.tick(self.owner.wall_ms)
+
+    def advance(self, out: Output) -> tuple[bool, int]:
+        """One round of a turn: (whether anything moved, number of the last Ready or 0)."""
+        moved = self.router.route(self.kernel.now)
+        self.reads.start(self._start_read)
+        number = 0
+        ready = self.replica.ready()
+        if ready is not None:
+            moved = True
+            number = ready.number
+            out.writes += ready.writes
+            out.must_flush |= ready.must_flush
+            for ordinal, message in ready.messages:
+                out.messages.append(Outgoing(ordinal, Lane.CONTROL, 0, message))
+            for ordinal, message in ready.messages_after_flush:
+                out.messages_after_flush.append(Outgoing(ordinal, Lane.CONTROL, 0, message))
+            for token, slot in ready.reads:
+                self.reads.confirmed(token, slot)
+        events = self.machine.drain_events()
+        if events:
+            self._on_events(events)
+        for outcome in self.machine.drain_outcomes():
+            self.pending.decide(outcome)
+        self.reads.applied(self.machine.applied)
+        return moved or bool(events), number
+
+    def _start_read(self, token: int) -> bool:
+        if self.replica.leader is None:
+            return False
+        self.replica.read(token)
+        return True
+
+    def turn_ended(self, out: Output) -> None:
+        """Everything was decided: collect rows and acknowledgements of both planes."""
+        out.writes += self.machine.drain_writes()
+        waiting = self.data.own_waiting
+        drained = self.data.drain(out.number)
+        out.writes += drained.writes
+        out.must_flush |= bool(drained.after_flush) or self.data.own_waiting > waiting
+        for ordinal, _, message in drained.after_flush:
+            out.messages_after_flush.append(Outgoing(ordinal, Lane.CONTROL, DATA_STREAM, message))
+
+    def flushed(self, number: int, replica_number: int) -> None:
+        """The outputs up to `number` are durable."""
+        if replica_number:
+            self.replica.persisted(replica_number)
+        self.data.flushed(number)
+
+    def _on_events(self, events: list[Event]) -> None:
+        self.data.apply_events(events)
+        self._check_boot()
+
+    def _check_boot(self) -> None:
+        known = self.machine.membership.boots.get(self.member.incarnation)
+        if not self.booted and known is not None and known.boot == self.boot:
+            self.booted = True
+            self.data.repairer.start()
+            self._waiting_for_boot.set_result(None)
+
+    # -- housekeeping
+
+    def sweep(self, now: float) -> None:
+        """Every `options.sweep` seconds: deadlines, quorum, and what this node owes the log."""
+        configuration = self.machine.configuration
+        if self.owner.peers.members_up(configuration) >= configuration.phase_one:
+            self._quorum_seen = now
+        elif self._quorum_lost:
+            self.pending.refuse_unsent(self.situation())
+            self.reads.refuse(self.situation())
+        self.pending.sweep(now, self.situation)
+        self.reads.sweep(now, self.situation)
+        self._check_boot()
+        if configuration.is_voter(self.member):
+            self._owe_boot(now)
+            self._owe_settled(now)
+        if self.replica.is_leader:
+            self._owe_tick(now)
+        if self.machine.applied > self.replica.first:
+            self.replica.truncate(self.machine.applied)
+        self.receiver.poll(now)
+
+    def _owe_boot(self, now: float) -> None:
+        if self.booted or now - self._boot_asked_at < BOOT_RETRY_SECONDS:
+            return
+        self._boot_asked_at = now
+        command = pack_boot(self.member.incarnation, self.member.ordinal, self.boot)
+        self.pending.submit(self.session, 0, command, now + HOUSEKEEPING_DEADLINE_SECONDS)
+
+    def _owe_settled(self, now: float) -> None:
+        if not self.booted or now < self._settle_at:
+            return
+        self._settle_at = now + self.options.settle_every
+        counter = self.data.disperser.settled_counter
+        known = self.machine.membership.boots.get(self.member.incarnation)
+        if known is not None and counter > max(known.settled, 1):
+            self._to_leader(pack_settled(self.member.incarnation, self.boot, counter))
+
+    def _owe_tick(self, now: float) -> None:
+        if now - self._tick_asked_at < 1.0 or not self.machine.due(self.owner.wall_ms):
+            return
+        self._tick_asked_at = now
+        self.replica.propose([pack_tick()])
+
+    def _to_leader(self, command: bytes) -> None:
+        """A command without an outcome: sent once, repeated as long as it is owed."""
+        leader = self.replica.leader
+        if leader is None:
+            return
+        if leader == self.member:
+            self.replica.propose([command])
+        else:
+            self._send(leader.ordinal, Forward((command,)))
+
+    def greeting(self) -> Greeting:
+        """How far this node is."""
+        counters = self.data.keeper.counters
+        return Greeting(
+            True,
+            self.booted and self.machine.formed,
+            self.owner.disk_full,
+            self.machine.applied,
+            counters.held,
+            self.missing,
+            counters.corrupt,
+        )
+
+    def status(self) -> dict[str, object]:
+        """See Member.status."""
+        return status_of(self)
+
+
+def limits_of(seat: Seat) -> Limits:
+    """The bounds of the data plane, from the member's options."""
+    o = seat.options
+    return Limits(
+        KeeperLimits(grace_seconds=o.grace, grace_bytes=o.grace_bytes),
+        DisperserLimits(seat.inline_max, o.value_max, o.stripe_bytes),
+        RepairLimits(bytes_per_second=o.repair_bytes_per_second),
+        o.memory_in_flight,
+    )

@@ -1,0 +1,35 @@
+"""Codes under which the member's own messages travel."""
+
+from __future__ import annotations
+
+from distkv.member.messages import (
+    Forward,
+    Founding,
+    Greeting,
+    NotLeader,
+    SnapshotPiece,
+    SnapshotWanted,
+)
+from distkv.wire import fields as f
+from distkv.wire.codec import register
+
+_PAIR = f.tuple_of(lambda *items: items, f.integer(0, 255), f.number)
+
+
+def register_messages() -> None:
+    """Call once, at import of `distkv.member.member`."""
+    register(64, Greeting, f.boolean, f.boolean, f.boolean, f.number, f.number, f.number, f.number)
+    register(
+        65,
+        Founding,
+        f.blob_to(64),
+        f.text_to(256),
+        f.integer(1, 255),
+        f.integer(0, 255),
+        f.array_of(_PAIR),
+        f.number,
+    )
+    register(66, Forward, f.blobs)
+    register(67, NotLeader)
+    register(68, SnapshotWanted, f.number, f.number)
+    register(69, SnapshotPiece, f.number, f.number, f.number, f.boolean, f.blob)

@@ -1,0 +1,359 @@
+"""Coordinating a write: disperse large values, submit the command, understand its outcome.
+
+A write whose values are all small goes straight to the log. A refusal at apply (barrier,
+boot, holders, epoch: the world changed between dispersal and apply) does not consume the
+sequence number, so the same command identity is tried again with a fresh dispersal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from distkv.data.dispersal import Dispersal, Inline
+from distkv.errors import (
+    BadRequest,
+    Busy,
+    ConditionFailed,
+    DeadlineExceeded,
+    DistKVError,
+    NotFormed,
+    OutcomeUnknown,
+    TooLarge,
+)
+from distkv.kernel import Future, TimedOut
+from distkv.machine.commands import Dispersed, pack_write, wire_basis, wire_mutations
+from distkv.machine.interface import Outcome, OutcomeKind, Record
+from distkv.member.sequences import Sequences
+from distkv.operations import (
+    ANYTHING,
+    Append,
+    Condition,
+    Delete,
+    Expiry,
+    Increment,
+    IncrementFloat,
+    Must,
+    Mutation,
+    Put,
+    Value,
+    Write,
+    Written,
+)
+
+if TYPE_CHECKING:
+    from distkv.member.seat import Seat
+
+ONCE_PREFIX = b"\x00K"
+"""Sessions of idempotency keys open with their only command."""
+
+
+class _Identity(NamedTuple):
+    session: bytes
+    sequence: int
+    low: int
+    implicit: bool
+
+
+class Writer:
+    """Executes `operations.Write`."""
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self.sequences = Sequences()
+
+    def execute(self, write: Write, deadline: float, future: Future[object]) -> None:
+        """Start it; `future` gets the results or a DistKVError."""
+        inline_max = self._seat.inline_max
+        try:
+            for mutation in write.mutations:
+                if type(mutation) is Put and (
+                    type(mutation.value) is not bytes or len(mutation.value) > inline_max
+                ):
+                    self._seat.spawn(self._large(write, deadline), future)
+                    return
+            self._small(write, deadline, future)
+        except DistKVError as error:
+            future.set_exception(error)
+
+    # -- all values inline: no task, no allocation beyond the command
+
+    def _small(self, write: Write, deadline: float, future: Future[object]) -> None:
+        try:
+            mutations = wire_mutations(write.mutations)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        identity = self._identify(write)
+        submitted = self._submit(identity, mutations, deadline)
+
+        def done(outcome: Future[Outcome]) -> None:
+            self._answered(identity)
+            if outcome.error is not None:
+                future.set_exception(outcome.error)
+                return
+            kind, detail = outcome.result()[2:]
+            if kind is OutcomeKind.APPLIED and not _has_coded_previous(detail):
+                future.set_result([_plain(result) for result in detail])  # type: ignore[attr-defined]
+            elif kind is OutcomeKind.APPLIED or kind is OutcomeKind.NEEDS_VALUE:
+                self._seat.spawn(self._slow(write, outcome.result(), deadline), future)
+            else:
+                future.set_exception(failure(outcome.result()))
+
+        submitted.add_callback(done)
+
+    async def _slow(self, write: Write, outcome: Outcome, deadline: float) -> object:
+        if outcome.kind is OutcomeKind.APPLIED:
+            return await self._results(outcome.detail, deadline)
+        return await self._with_old_value(write, deadline)
+
+    # -- values that are dispersed
+
+    async def _large(self, write: Write, deadline: float) -> object:
+        identity = self._identify(write)
+        dispersals: dict[int, Dispersal] = {}
+        try:
+            for index, mutation in enumerate(write.mutations):
+                if type(mutation) is Put:
+                    dispersal = self._disperse(mutation)
+                    if dispersal is not None:
+                        dispersals[index] = dispersal
+            outcome = await self._decide(identity, write.mutations, (), dispersals, deadline)
+        finally:
+            self._answered(identity)
+            for dispersal in dispersals.values():
+                dispersal.close()
+        if outcome.kind is OutcomeKind.NEEDS_VALUE:
+            return await self._with_old_value(write, deadline)
+        if outcome.kind is not OutcomeKind.APPLIED:
+            raise failure(outcome)
+        return await self._results(outcome.detail, deadline)
+
+    def _disperse(self, put: Put) -> Dispersal | None:
+        if isinstance(put.value, Dispersal):
+            return put.value
+        if not isinstance(put.value, bytes):
+            raise BadRequest("the value of a put must be bytes or an upload of this store")
+        if len(put.value) <= self._seat.inline_max:
+            return None
+        return self._seat.data.disperser.disperse(put.value)
+
+    async def _decide(
+        self,
+        identity: _Identity,
+        mutations: Sequence[Mutation],
+        guards: tuple[tuple[object, ...], ...],
+        dispersals: dict[int, Dispersal],
+        deadline: float,
+    ) -> Outcome:
+        """Disperse and submit until an applied entry decides it. Raises DistKVError."""
+        submitted = False
+        again = False
+        try:
+            while True:
+                plain, named = await self._dispersed(mutations, dispersals, again, deadline)
+                try:
+                    wire = wire_mutations(plain, named)
+                except ValueError as error:
+                    raise BadRequest(str(error)) from error
+                future = self._submit(identity, (*guards, *wire), deadline)
+                submitted = True
+                outcome = await future
+                for dispersed in named.values():
+                    self._seat.data.disperser.decided(dispersed.value_id)
+                if outcome.kind is not OutcomeKind.REFUSED:
+                    return outcome
+                submitted = False
+                again = True
+                if not named or outcome.detail == "not_formed":
+                    return outcome
+                if self._seat.kernel.now >= deadline:
+                    raise DeadlineExceeded(
+                        f"the value was refused ({outcome.detail}) and the deadline is over; "
+                        "nothing was changed"
+                    )
+        finally:
+            if not submitted:
+                for dispersal in dispersals.values():
+                    if not dispersal.closed:
+                        dispersal.abandon()
+
+    async def _dispersed(
+        self,
+        mutations: Sequence[Mutation],
+        dispersals: dict[int, Dispersal],
+        again: bool,
+        deadline: float,
+    ) -> tuple[list[Mutation], dict[int, Dispersed]]:
+        plain = list(mutations)
+        named: dict[int, Dispersed] = {}
+        starting = [
+            (index, d.again(deadline) if again else d.outcome(deadline))
+            for index, d in dispersals.items()
+        ]
+        for index, future in starting:
+            result = await future
+            if isinstance(result, Inline):
+                put = plain[index]
+                assert type(put) is Put
+                plain[index] = put._replace(value=result.value)
+            else:
+                named[index] = Dispersed(*result)
+        return plain, named
+
+    # -- mutations that need the old value, and that one is coded
+
+    async def _with_old_value(self, write: Write, deadline: float) -> object:
+        """Read, compute, put if nothing changed meanwhile; a guard consumes no sequence."""
+        while True:
+            mutations, guards, results = await self._computed(write.mutations, deadline)
+            identity = self._identify(write)
+            dispersals: dict[int, Dispersal] = {}
+            try:
+                for index, mutation in enumerate(mutations):
+                    if type(mutation) is Put:
+                        dispersal = self._disperse(mutation)
+                        if dispersal is not None:
+                            dispersals[index] = dispersal
+                outcome = await self._decide(identity, mutations, guards, dispersals, deadline)
+            finally:
+                self._answered(identity)
+                for dispersal in dispersals.values():
+                    dispersal.close()
+            if outcome.kind is OutcomeKind.APPLIED:
+                applied = await self._results(outcome.detail, deadline)
+                applied = applied[len(guards) :]
+                return [r if r is not None else a for r, a in zip(results, applied, strict=True)]
+            if outcome.kind is not OutcomeKind.NEEDS_VALUE:
+                raise failure(outcome)
+            if self._seat.kernel.now >= deadline:
+                raise DeadlineExceeded("the key changed faster than it could be read; try again")
+
+    async def _computed(
+        self, mutations: Sequence[Mutation], deadline: float
+    ) -> tuple[list[Mutation], tuple[tuple[object, ...], ...], list[object]]:
+        """Each mutation that needs an old value becomes a put, guarded by the version read."""
+        changed: list[Mutation] = []
+        guards: list[tuple[object, ...]] = []
+        results: list[object] = []
+        for mutation in mutations:
+            result: object = None
+            if isinstance(mutation, Append | Increment | IncrementFloat):
+                if len(mutations) > 1:
+                    raise BadRequest(
+                        "a write of several mutations may not append to, or count on, a value "
+                        f"that is stored coded (key {mutation.key!r}): send it alone"
+                    )
+                value = await self._seat.reader.whole(mutation.key, deadline)
+                version = value.meta.version if value is not None else 0
+                guards.append(wire_basis(mutation.key, version))
+                old = value.data if value is not None and isinstance(value.data, bytes) else b""
+                if not isinstance(mutation, Append):
+                    raise BadRequest("value is not an integer or out of range")
+                new = old + mutation.piece
+                if len(new) > self._seat.options.value_max:
+                    raise TooLarge(
+                        f"the value would have {len(new)} bytes, value_max is "
+                        f"{self._seat.options.value_max}"
+                    )
+                result = len(new)
+                mutation = Put(mutation.key, new, Expiry(keep=True))
+            changed.append(mutation)
+            results.append(result)
+        return changed, tuple(guards), results
+
+    # -- identities and results
+
+    def _identify(self, write: Write) -> _Identity:
+        if write.session is None:
+            seat = self._seat
+            if seat.pending.full:
+                raise Busy(
+                    f"pending_commands_max ({seat.options.pending_commands_max}) commands wait "
+                    "already; try again"
+                )
+            sequence = self.sequences.take()
+            return _Identity(seat.session, sequence, self.sequences.low, False)
+        implicit = write.session.startswith(ONCE_PREFIX)
+        return _Identity(write.session, write.sequence, write.low, implicit)
+
+    def _answered(self, identity: _Identity) -> None:
+        if identity.session == self._seat.session:
+            self.sequences.done(identity.sequence)
+
+    def _submit(
+        self, identity: _Identity, mutations: Sequence[tuple[object, ...]], deadline: float
+    ) -> Future[Outcome]:
+        session, sequence, low, implicit = identity
+        command = pack_write(session, sequence, low, implicit, mutations)
+        if len(command) > self._seat.options.replica.batch_bytes:
+            raise TooLarge(
+                f"the write is {len(command)} bytes of metadata and small values; one log entry "
+                f"holds {self._seat.options.replica.batch_bytes} (batch_bytes): split it"
+            )
+        return self._seat.pending.submit(session, sequence, command, deadline)
+
+    async def _results(self, detail: object, deadline: float) -> list[object]:
+        results: list[object] = []
+        assert isinstance(detail, list)
+        for result in detail:
+            if type(result) is tuple and result[2] is not None and result[2].value is None:
+                version, existed, record = result
+                try:
+                    previous = await self._seat.kernel.within(
+                        deadline, self._seat.reader.value_of(record, deadline)
+                    )
+                except (TimedOut, DistKVError) as error:
+                    raise OutcomeUnknown(
+                        f"the write took effect, but the previous value could not be read: {error}"
+                    ) from error
+                results.append(Written(version, existed, previous))
+            else:
+                results.append(_plain(result))
+        return results
+
+
+def _has_coded_previous(detail: object) -> bool:
+    for result in detail:  # type: ignore[attr-defined]
+        if type(result) is tuple and result[2] is not None and result[2].value is None:
+            return True
+    return False
+
+
+def _plain(result: object) -> object:
+    if type(result) is not tuple:
+        return result
+    version, existed, previous = result
+    return Written(version, existed, None if previous is None else inline_value(previous))
+
+
+def inline_value(record: Record) -> Value:
+    """The value of a record that is replicated whole."""
+    from distkv.member.reading import meta_of
+
+    assert record.value is not None
+    return Value(meta_of(record), record.value)
+
+
+def failure(outcome: Outcome) -> DistKVError:
+    """The error a client sees for an outcome that is not APPLIED."""
+    kind, detail = outcome.kind, outcome.detail
+    if kind is OutcomeKind.CONDITION:
+        return ConditionFailed("the record is not as the condition demands; nothing was changed")
+    if kind is OutcomeKind.FAILED:
+        return BadRequest(str(detail))
+    if kind is OutcomeKind.UNKNOWN_SESSION:
+        return OutcomeUnknown(
+            "unknown session: it expired or was never opened; whether an earlier try of this "
+            "command was applied is not known"
+        )
+    if detail == "not_formed":
+        return NotFormed("the owner has not recorded the formation yet; nothing was changed")
+    return OutcomeUnknown(f"the command was refused again and again ({detail})")
+
+
+def versioned(version: int) -> Condition:
+    """The condition that a key still has this version (0: is absent)."""
+    return Condition(Must.HAVE_VERSION, version) if version else Condition(Must.BE_ABSENT)
+
+
+__all__ = ["ANYTHING", "Delete", "Writer", "failure", "inline_value", "versioned"]
