@@ -1,0 +1,119 @@
+"""One request at a time to a node or gateway, for the small commands."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from distkv.cli.exits import (
+    EXIT_CONDITION,
+    EXIT_FAILED,
+    EXIT_NOT_FOUND,
+    EXIT_UNKNOWN,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    Failure,
+)
+
+DEFAULT_SERVER = "http://127.0.0.1:7001"
+TIMEOUT_SECONDS = 60.0
+READ_BYTES = 256 * 1024
+PAGE_KEYS = 1000
+
+_EXITS = {404: EXIT_NOT_FOUND, 412: EXIT_CONDITION}
+
+
+class Page(NamedTuple):
+    """Part of a listing; `following` None: that was all."""
+
+    keys: list[dict[str, Any]]
+    following: str | None
+
+
+def key_path(key: str) -> str:
+    """URL path of a key; every byte but the harmless ones is escaped, slashes too."""
+    return f"/v1/kv/{quote(key.encode('utf-8', 'surrogateescape'), safe='')}"
+
+
+def list_path(prefix: str, start: str | None, limit: int, end: str | None = None) -> str:
+    """URL path of one page of a listing."""
+    query = {"prefix": prefix, "limit": str(limit)}
+    if start is not None:
+        query["start"] = start
+    if end is not None:
+        query["end"] = end
+    return f"/v1/kv?{urlencode(query, errors='surrogateescape')}"
+
+
+def parse_page(raw: bytes) -> Page:
+    """A page as the HTTP door gives it."""
+    content = json.loads(raw)
+    return Page(content["keys"], content.get("next_start"))
+
+
+def reason_of(status: int, raw: bytes) -> tuple[str, str]:
+    """(code, message) of a refusal, whatever the other side sent."""
+    try:
+        content = json.loads(raw)
+        return str(content["error"]), str(content.get("message", content["error"]))
+    except (ValueError, KeyError, TypeError):
+        text = raw.decode(errors="replace").strip()
+        return "", text or http.client.responses.get(status, f"status {status}")
+
+
+class Client:
+    """Connection to one server; `address` is an http URL."""
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address if "//" in address else f"http://{address}")
+        if parts.scheme != "http" or not parts.hostname:
+            raise Failure(f"--server {address}: give http://host:port", EXIT_USAGE)
+        self.address = f"{parts.hostname}:{parts.port or 80}"
+        self._connection = http.client.HTTPConnection(
+            parts.hostname, parts.port or 80, timeout=TIMEOUT_SECONDS
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> http.client.HTTPResponse:
+        """A successful answer; anything else is a Failure with the right exit code."""
+        try:
+            self._connection.request(method, path, body, dict(headers or {}))
+            response = self._connection.getresponse()
+            if response.status < 300:
+                return response
+            raw = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise Failure(
+                f"no answer from {self.address}: {reason}. Is a node or gateway there? "
+                "(--server, DISTKV_SERVER)",
+                EXIT_UNREACHABLE,
+            ) from None
+        code, message = reason_of(response.status, raw)
+        exit_code = _EXITS.get(response.status, EXIT_FAILED)
+        if code == "outcome_unknown":
+            exit_code = EXIT_UNKNOWN
+        raise Failure(f"{code}: {message}" if code else message, exit_code)
+
+    def scan(
+        self, prefix: str, start: str | None, end: str | None, limit: int | None
+    ) -> Iterator[dict[str, Any]]:
+        """Keys in order, page by page."""
+        left = limit
+        while left is None or left > 0:
+            wanted = PAGE_KEYS if left is None else min(left, PAGE_KEYS)
+            page = parse_page(self.request("GET", list_path(prefix, start, wanted, end)).read())
+            yield from page.keys
+            if page.following is None:
+                return
+            start = page.following
+            if left is not None:
+                left -= len(page.keys)

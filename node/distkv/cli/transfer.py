@@ -1,0 +1,307 @@
+"""Whole directories in and out of the store, many files at a time, checked by SHA-256.
+
+A file's key is a prefix and its path relative to the directory, with "/" between the parts.
+The listing has the format of `sha256sum`: one line "digest  path" for each file, appended
+once the store acknowledged it; with it an import that was broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from distkv.cli.client import Page, key_path, list_path, parse_page, reason_of
+from distkv.cli.exits import EXIT_UNREACHABLE, Failure
+
+PIECE_BYTES = 256 * 1024
+WHOLE_BYTES_MAX = 1024 * 1024
+"""Smaller files are read at once."""
+PAGE_KEYS = 1000
+RETRY_STATUS = frozenset({429, 503, 504, 507})
+BACKOFF_SECONDS_MAX = 1.0
+
+
+class Tally:
+    """How far a transfer is; `problems` are files that could not be done."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.bytes = 0
+        self.skipped = 0
+        self.retries = 0
+        self.longest_wait = 0.0
+        self.problems: list[str] = []
+
+
+class Source(NamedTuple):
+    """A file to import."""
+
+    path: Path
+    name: str
+    size: int
+
+
+def find_files(directory: Path) -> list[Source]:
+    """Every regular file below `directory` that can be read, by name; links to files count."""
+    found = []
+    for root, directories, names in os.walk(directory):
+        directories.sort()
+        for name in names:
+            path = Path(root) / name
+            if path.is_file() and os.access(path, os.R_OK):
+                relative = path.relative_to(directory).as_posix()
+                found.append(Source(path, relative, path.stat().st_size))
+    return sorted(found, key=lambda source: source.name)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_listing(path: Path) -> dict[str, str]:
+    """name -> digest; a line that was cut off by a crash is left out."""
+    known = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text(errors="surrogateescape").splitlines(keepends=True):
+            digest, separator, name = line.partition("  ")
+            if separator and line.endswith("\n") and len(digest) == 64:
+                known[name.removesuffix("\n")] = digest
+    return known
+
+
+class Remote:
+    """Keys of a store over HTTP, each request repeated until it is answered or `patience` ends.
+
+    A repeated write carries the same Idempotency-Key, so it takes effect once.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, patience: float) -> None:
+        self._session = session
+        self._address = address.rstrip("/")
+        self._patience = patience
+        self.tally = Tally()
+
+    async def put(self, key: str, path: Path, size: int) -> None:
+        """Store a file. Raises Failure."""
+        headers = {"Idempotency-Key": secrets.token_hex(16), "Content-Length": str(size)}
+
+        async def attempt() -> bytes:
+            body = _body(path, size)
+            async with self._session.put(self._url(key), data=body, headers=headers) as response:
+                return await _checked(response)
+
+        await self._persist(attempt, key)
+
+    async def get(self, key: str, path: Path) -> str:
+        """Write a value to a file; returns its SHA-256. Raises Failure."""
+
+        async def attempt() -> bytes:
+            digest = hashlib.sha256()
+            async with self._session.get(self._url(key)) as response:
+                if response.status >= 300:
+                    await _checked(response)
+                with path.open("wb") as file:
+                    async for piece in response.content.iter_chunked(PIECE_BYTES):
+                        digest.update(piece)
+                        file.write(piece)
+                        self.tally.bytes += len(piece)
+            return digest.hexdigest().encode()
+
+        return (await self._persist(attempt, key)).decode()
+
+    async def page(self, prefix: str, start: str | None) -> Page:
+        """Part of a listing. Raises Failure."""
+
+        async def attempt() -> bytes:
+            path = list_path(prefix, start, PAGE_KEYS)
+            async with self._session.get(self._address + path) as response:
+                return await _checked(response)
+
+        return parse_page(await self._persist(attempt, prefix))
+
+    def _url(self, key: str) -> URL:
+        return URL(self._address + key_path(key), encoded=True)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[bytes]], what: str) -> bytes:
+        began = time.monotonic()
+        pause = 0.02
+        while True:
+            try:
+                result = await attempt()
+            except (aiohttp.ClientError, TimeoutError, _Again) as error:
+                waited = time.monotonic() - began
+                if waited > self._patience:
+                    raise Failure(
+                        f"{what}: no success for {waited:.0f} s: {error or type(error).__name__}",
+                        EXIT_UNREACHABLE,
+                    ) from None
+                self.tally.retries += 1
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(BACKOFF_SECONDS_MAX, 2 * pause)
+            else:
+                self.tally.longest_wait = max(self.tally.longest_wait, time.monotonic() - began)
+                return result
+
+
+class _Again(Exception):
+    """The store refused for now."""
+
+
+async def _checked(response: aiohttp.ClientResponse) -> bytes:
+    raw = await response.read()
+    if response.status < 300:
+        return raw
+    code, message = reason_of(response.status, raw)
+    if response.status in RETRY_STATUS:
+        raise _Again(f"{code}: {message}")
+    raise Failure(f"{code}: {message}" if code else message)
+
+
+def _body(path: Path, size: int) -> bytes | AsyncIterator[bytes]:
+    """Exactly `size` bytes of the file."""
+    if size > WHOLE_BYTES_MAX:
+        return _pieces(path, size)
+    raw = path.read_bytes()
+    if len(raw) != size:
+        raise Failure(f"{path} changed while it was imported")
+    return raw
+
+
+async def _pieces(path: Path, size: int) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while size > 0:
+            piece = file.read(min(size, PIECE_BYTES))
+            if not piece:
+                raise Failure(f"{path} became shorter while it was imported")
+            size -= len(piece)
+            yield piece
+
+
+@contextlib.asynccontextmanager
+async def connect(address: str, parallel: int, patience: float) -> AsyncIterator[Remote]:
+    """A store at `address`, for up to `parallel` requests at a time."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30)
+    connector = aiohttp.TCPConnector(limit=parallel)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield Remote(session, address, patience)
+
+
+async def _in_parallel(
+    items: Iterator[Source] | Iterator[str], work: Callable[..., Awaitable[None]], parallel: int
+) -> None:
+    """Run `work(item)` for each, `parallel` at a time; the first failure ends it all."""
+
+    async def worker() -> None:
+        for item in items:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(parallel):
+            group.create_task(worker())
+
+
+async def import_files(
+    remote: Remote,
+    sources: list[Source],
+    prefix: str,
+    listing: Path,
+    parallel: int,
+) -> dict[str, str]:
+    """Store every source; returns name -> digest of all. Raises Failure for the first refusal."""
+    known = read_listing(listing)
+    digests: dict[str, str] = {}
+    with listing.open("a", errors="surrogateescape") as log:
+
+        async def one(source: Source) -> None:
+            digest = digest_of(source.path)
+            if known.get(source.name) == digest:
+                remote.tally.skipped += 1
+            else:
+                await remote.put(prefix + source.name, source.path, source.size)
+                log.write(f"{digest}  {source.name}\n")
+                log.flush()
+            digests[source.name] = digest
+            remote.tally.files += 1
+            remote.tally.bytes += source.size
+
+        await _unwrapped(_in_parallel(iter(sources), one, parallel))
+        os.fsync(log.fileno())
+    return digests
+
+
+async def export_files(
+    remote: Remote, prefix: str, directory: Path, parallel: int
+) -> dict[str, str]:
+    """Write every key with the prefix to a file; returns name -> digest. Raises Failure."""
+    digests: dict[str, str] = {}
+
+    async def one(key: str) -> None:
+        name = key.removeprefix(prefix)
+        path = _place(directory, name)
+        if path is None:
+            remote.tally.problems.append(f"{key!r} is no path below the directory: left out")
+            return
+        digests[name] = await remote.get(key, path)
+        remote.tally.files += 1
+
+    start: str | None = None
+    while True:
+        page = await remote.page(prefix, start)
+        keys = [str(entry["key"]) for entry in page.keys]
+        await _unwrapped(_in_parallel(iter(keys), one, parallel))
+        if page.following is None:
+            return digests
+        start = page.following
+
+
+def _place(directory: Path, name: str) -> Path | None:
+    """Where a value goes, its folders made; None if that would not be below `directory`."""
+    path = directory / name
+    root = directory.resolve()
+    if not name or name.endswith("/") or not path.resolve().is_relative_to(root):
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+async def _unwrapped(work: Awaitable[None]) -> None:
+    """The first error of a task group, by itself."""
+    try:
+        await work
+    except* Failure as group:
+        raise _first(group) from None
+    except* OSError as group:
+        raise Failure(str(_first(group))) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    """What is missing, extra or different, one line each, by name."""
+    lines = []
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            lines.append(f"{name}: missing")
+        elif name not in expected:
+            lines.append(f"{name}: not expected")
+        elif expected[name] != found[name]:
+            lines.append(f"{name}: different")
+    return lines
