@@ -133,7 +133,7 @@ async def bulk(side: Side, other: int, seconds: float) -> None:
         while side.endpoint.send(1, Lane.BULK, payload, sent % 8):
             sent += 1
         await side.drained.wait()
-    while side.endpoint.queued(1, Lane.BULK):
+    while side.endpoint.queued(1, Lane.BULK):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     took = time.monotonic() - start
     spent = cpu(os.getpid()) + cpu(other) - spent

@@ -26,7 +26,6 @@ class Congestion:
 
     __slots__ = (
         "_before",
-        "limit",
         "_period_end",
         "_period_minimum",
         "_queue_delay",
@@ -34,6 +33,7 @@ class Congestion:
         "_round_end",
         "_round_minimum",
         "_slow_start",
+        "limit",
         "limited",
         "minimum",
         "minimum_rtt",

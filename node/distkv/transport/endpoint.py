@@ -206,7 +206,7 @@ class Endpoint:
     def _transmit(self, batches: Datagrams) -> None:
         for place, (address, datagrams) in enumerate(batches):
             try:
-                self._udp.send(address, datagrams, lambda size, to=address: self._refused(to, size))
+                self._udp.send(address, datagrams, self._refused)
             except WouldBlock as full:
                 self._backlog = [(address, datagrams[full.sent :]), *batches[place + 1 :]]
                 self._loop.add_writer(self._udp.socket.fileno(), self._writable)

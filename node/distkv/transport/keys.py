@@ -36,7 +36,7 @@ class KeyRing:
     (new, accepted old), (new).
     """
 
-    __slots__ = ("current", "insecure", "_accepted")
+    __slots__ = ("_accepted", "current", "insecure")
 
     def __init__(
         self, current: bytes | None, accepted: bytes | None = None, *, insecure: bool = False

@@ -240,7 +240,7 @@ class Session:
     def _part(self, plain: bytes, at: int, out: list[tuple[int, bytes]]) -> int:
         _, place, sequence, total, offset, length = PART_FRAME.unpack_from(plain, at)
         at += PART_FRAME.size
-        end = at + length
+        end: int = at + length
         if end > len(plain):
             raise Malformed("cut piece")
         if 2 * length > len(plain):

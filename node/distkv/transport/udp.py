@@ -31,6 +31,9 @@ _GRO_SIZE = Struct("=i")
 _ANCILLARY = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
+Refused = Callable[[Any, int], None]
+
+
 class WouldBlock(Exception):
     """The socket takes no more now; `sent` datagrams of the list were taken."""
 
@@ -114,11 +117,11 @@ class UdpSocket:
             take(view[start : min(start + segment, size)], address)
         return True
 
-    def send(self, address: Any, datagrams: list[bytes], refused: Callable[[int], None]) -> None:
+    def send(self, address: Any, datagrams: list[bytes], refused: Refused) -> None:
         """Send all, in few calls. Raises WouldBlock.
 
-        A datagram the interface finds too large is told to `refused(size)`; other errors lose
-        the datagram, as the network may.
+        A datagram the interface finds too large is told to `refused(address, size)`; other
+        errors lose the datagram, as the network may.
         """
         at, count = 0, len(datagrams)
         while at < count:
@@ -141,7 +144,7 @@ class UdpSocket:
                     self._segment_refused(error)
                     continue
                 if error.errno == errno.EMSGSIZE:
-                    refused(len(datagrams[at]))
+                    refused(address, len(datagrams[at]))
                 elif error.errno == errno.ENOBUFS:
                     raise WouldBlock(at) from None
             at = end

@@ -28,6 +28,8 @@ class Link:
     late: float = 0.02
     rate: float = 0.0
     queue: int = 1 << 20
+    shared: bool = False
+    """All datagrams to one target share one queue."""
     largest: int = 65507
     cut: Callable[[int, int], bool] = lambda source, target: False
     tamper: Callable[[bytes], bytes | None] = lambda datagram: datagram
@@ -142,11 +144,12 @@ class World:
             return
         start = self.now
         if link.rate:
-            start = max(self._free.get((source, target), 0.0), self.now)
+            way = ("", target) if link.shared else (source, target)
+            start = max(self._free.get(way, 0.0), self.now)
             if (start - self.now) * link.rate > link.queue:
                 return
             start += len(datagram) / link.rate
-            self._free[(source, target)] = start
+            self._free[way] = start
         for _ in range(2 if self.random.random() < link.duplicate else 1):
             late = link.late * self.random.random() if self.random.random() < link.reorder else 0.0
             self._push(start + link.delay + late, source, target, changed)
