@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from testbed.errors import LabError
@@ -15,12 +16,9 @@ from testbed.manifests import IDLE, PORT, RESTRICTED, headless, pod, server, sta
 
 
 def test_six_nodes_are_ready_in_three_zones(cluster: Cluster) -> None:
-    nodes = [
-        n
-        for n in cluster.items("nodes")
-        if "topology.kubernetes.io/zone" in n["metadata"]["labels"]
-    ]
-    zones = Counter(node["metadata"]["labels"]["topology.kubernetes.io/zone"] for node in nodes)
+    zone = "topology.kubernetes.io/zone"
+    nodes = cluster.items("nodes", "-l", zone)
+    zones = Counter(node["metadata"]["labels"][zone] for node in nodes)
     assert zones == {"zone-a": 2, "zone-b": 2, "zone-c": 2}
     assert all(cluster.node_ready(node["metadata"]["name"]) for node in nodes)
 
@@ -127,9 +125,9 @@ def test_pods_of_a_stopped_node_are_replaced(space: Space) -> None:
             "template": {"metadata": {"labels": {"app": "web"}}, "spec": template["spec"]},
         },
     }
-    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname"}
+    spread: dict[str, Any] = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname"}
     spread |= {"whenUnsatisfiable": "ScheduleAnyway"}
-    spread |= {"labelSelector": {"matchLabels": {"app": "web"}}}  # type: ignore[dict-item]
+    spread |= {"labelSelector": {"matchLabels": {"app": "web"}}}
     template["spec"]["topologySpreadConstraints"] = [spread]
     space.apply(deployment)
     space.kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout=90)
@@ -139,7 +137,7 @@ def test_pods_of_a_stopped_node_are_replaced(space: Space) -> None:
 
         def elsewhere() -> bool:
             up = [p for p in space.items("pods") if p["status"]["phase"] == "Running"]
-            return sum(p["spec"]["nodeName"] != "node5" for p in up) == 6
+            return len([p for p in up if p["spec"]["nodeName"] != "node5"]) == 6
 
         cluster.wait("six pods on the other nodes", elsewhere, 40)
     finally:

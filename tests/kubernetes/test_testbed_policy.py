@@ -124,10 +124,8 @@ def test_a_new_server_is_closed_from_its_first_packet(space: Space) -> None:
     space.ready("pod")
 
     def answered() -> set[int]:
-        script = "grep -l up /tmp/[1-5] || true"
-        return {
-            int(path.rpartition("/")[2]) for path in space.run("client", "sh", "-c", script).split()
-        }
+        files = space.run("client", "sh", "-c", "grep -l up /tmp/[1-5] || true").split()
+        return {int(path.rpartition("/")[2]) for path in files}
 
     reached = int(space.address("open").rpartition(".")[2]) - last
     closed = int(space.address("server").rpartition(".")[2]) - last
@@ -141,7 +139,7 @@ def from_pods(**labels: str) -> dict[str, Any]:
 
 
 def test_rules_say_who_may_reach_what(space: Space) -> None:
-    """Selectors, namespaces, address blocks and ports, each against a pod that it must not match."""
+    """Selectors, namespaces, address blocks and ports, each against pods that do not match."""
     with space.cluster.space(prefix="other") as other:
         space.apply(server("server", "node1"))
         space.apply(pod("friend", node="node2", role="friend"), pod("stranger", node="node3"))
