@@ -171,6 +171,9 @@ class Disperser:
         """See dispersal.Services."""
         self.counters.abandoned += 1
         self._release(attempt)
+        if attempt.value_id.counter not in self._undecided:
+            # It was submitted, and refused at apply: only the log may rule out its shards.
+            return
         self.decided(attempt.value_id)
         message = ShardDropped((attempt.value_id,))
         for target in attempt.targets.values():

@@ -18,6 +18,7 @@ from distkv.coding.layout import ordinal_of, piece_length, shard_of, stripe_coun
 from distkv.data.choose import Measurements
 from distkv.data.messages import Found, ShardGiven, ShardWanted
 from distkv.data.rows import Piece
+from distkv.errors import NoQuorum
 from distkv.ids import ValueId
 from distkv.kernel import Future, Kernel, Timer
 from distkv.machine.interface import Record
@@ -26,14 +27,14 @@ WINDOW_STRIPES = 8
 """Stripes asked for ahead of the one the reader takes next."""
 
 
-class ShardsGone(Exception):
+class ShardsGone(NoQuorum):
     """Members lack pieces: the record may be superseded, so start again with the record.
 
     `silent`: members that were not asked because they are not connected; they might hold some.
     """
 
     def __init__(self, value_id: ValueId, silent: tuple[int, ...]) -> None:
-        super().__init__(f"too few shards of {value_id}; not connected: {list(silent)}")
+        super().__init__("too few shards answer, the value may be superseded; read it again")
         self.value_id = value_id
         self.silent = silent
 

@@ -168,11 +168,6 @@ class DataPlane:
         """Whether `drain` would give anything: for a caller that turns only when it must."""
         return self.keeper.has_output
 
-    @property
-    def must_flush(self) -> bool:
-        """Somebody waits for durability, if only this node itself."""
-        return bool(self._own_stored)
-
     def flushed(self, turn: int) -> None:
         """Everything up to the batch of `turn` is durable."""
         self.keeper.flushed(turn)

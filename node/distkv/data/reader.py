@@ -185,17 +185,11 @@ class Stream:
         self._ended = False
 
     def next(self) -> Future[bytes]:
-        """See operations.Download."""
-        return self._reader.kernel.spawn(self._next())
-
-    async def _next(self) -> bytes:
-        try:
-            return await self.take()
-        except ShardsGone as gone:
-            raise NoQuorum("the value was superseded while it was read; read it again") from gone
+        """See operations.Download. ShardsGone is a NoQuorum: the value was superseded."""
+        return self._reader.kernel.spawn(self.take())
 
     async def take(self) -> bytes:
-        """Like `next`, but raises ShardsGone as it is."""
+        """Like `next`, for coroutines."""
         if self._ended or not self.length:
             return b""
         try:

@@ -21,7 +21,7 @@ from distkv.data.shards import ShardKeeper
 from distkv.ids import ZERO_BALLOT, Member, ValueId
 from distkv.kernel import Future, Kernel, Task, TimedOut
 from distkv.machine.interface import Record
-from distkv.storage.base import Engine, Table
+from distkv.storage.base import CorruptRow, Engine, Table
 
 
 @dataclass(slots=True)
@@ -82,6 +82,7 @@ class Repairer:
         self._first: deque[ValueId] = deque()
         self._queued: dict[ValueId, None] = {}
         self._recent: deque[tuple[float, ValueId]] = deque()
+        self._settling: dict[ValueId, None] = {}
         self._recent_armed = False
         self._budget_at = 0.0
         self._wakeup: Future[None] = Future()
@@ -109,6 +110,7 @@ class Repairer:
         """A record names a value: look after a while whether its shard arrived here."""
         if len(self._recent) < self.limits.queue:
             self._recent.append((self._kernel.now + self.limits.settle_seconds, value_id))
+            self._settling[value_id] = None
             self._arm()
 
     def _arm(self) -> None:
@@ -120,8 +122,8 @@ class Repairer:
         self._recent_armed = False
         while self._recent and self._recent[0][0] <= self._kernel.now:
             value_id = self._recent.popleft()[1]
-            key = self._applied.key_of(value_id)
-            record = None if key is None else self._applied.record(key)
+            self._settling.pop(value_id, None)
+            record = self._record(value_id)[1]
             if record is not None and self.lacking(value_id, record):
                 self.want(value_id)
         self._arm()
@@ -180,20 +182,24 @@ class Repairer:
 
     def _is_recent(self, value_id: ValueId) -> bool:
         """Named a moment ago: its last pieces may still be under way."""
-        key = self._applied.key_of(value_id)
-        record = None if key is None else self._applied.record(key)
-        if record is None or not self._recent:
-            return False
-        return any(value_id == recent for _, recent in self._recent)
+        return value_id in self._settling
 
     # -- one value
 
+    def _record(self, value_id: ValueId) -> tuple[bytes | None, Record | None]:
+        """Key and record that name a value; no record if its row is rotten."""
+        key = self._applied.key_of(value_id)
+        try:
+            return key, None if key is None else self._applied.record(key)
+        except CorruptRow:
+            self.progress.unrepairable += 1
+            return key, None
+
     async def repair(self, value_id: ValueId) -> bool:
         """Rebuild what is lacking. False: it could not be done now (another pass will try)."""
-        key = self._applied.key_of(value_id)
-        record = None if key is None else self._applied.record(key)
+        key, record = self._record(value_id)
         if key is None or record is None:
-            return True
+            return key is None
         stripes = self.lacking(value_id, record)
         if not stripes:
             return True

@@ -143,39 +143,47 @@ class ShardKeeper:
 
         A value that is ruled out but not named may have been superseded just before the
         stop, so it gets its grace anew. One that is still possible waits for its barrier,
-        boot, settled or removal entry like before.
+        boot, settled or removal entry like before. Called again when the applied state has
+        jumped (a snapshot was installed).
         """
-        start = rows.HEADERS
-        while True:
-            try:
-                page = self._engine.scan(Table.SHARD, start, None, _PAGE)
-            except CorruptRow:
-                start = self._load_singly(start)
-                continue
-            for key, row in page:
-                self._load_one(rows.value_of(key), row)
-            if len(page) < _PAGE:
-                return
-            start = page[-1][0] + b"\0"
+        known, self._shards, self._pending = self._shards, {}, 0
+        self.counters.held = self.counters.piece_bytes = 0
+        start: bytes | None = rows.HEADERS
+        while start is not None:
+            start = self._load_page(start, known)
+        for value_id, shard in known.items():
+            self._count(shard.header)
+            verdict = judge(self._applied, value_id, shard.header.stamp)
+            shard.named = verdict is Verdict.NAMED
+            self._keep(value_id, shard)
+            if verdict is Verdict.RULED_OUT and not shard.superseded:
+                self._superseded.append(value_id)
+                self._arm()
 
-    def _load_singly(self, start: bytes) -> bytes:
-        """One page with a corrupt row in it: a shard without its header is dropped."""
+    def _load_page(self, start: bytes, known: dict[ValueId, _Shard]) -> bytes | None:
+        """One page of headers; where the next begins. A shard with a rotten header is dropped."""
         keys = self._engine.keys(Table.SHARD, start, None, _PAGE)
         for key in keys:
+            value_id = rows.value_of(key)
+            if value_id in known or value_id in self._gone:
+                continue
             try:
                 row = self._engine.get(Table.SHARD, key)
             except CorruptRow:
                 self.counters.corrupt += 1
-                self._delete_rows(rows.value_of(key), 0)
+                self._delete_rows(value_id, 0)
                 continue
             if row is not None:
-                self._load_one(rows.value_of(key), row)
-        return keys[-1] + b"\0" if keys else start + b"\xff"
+                self._load_one(value_id, row)
+        return keys[-1] + b"\0" if len(keys) == _PAGE else None
+
+    def _count(self, header: Header) -> None:
+        self.counters.held += header.complete
+        self.counters.piece_bytes += header.piece_bytes
 
     def _load_one(self, value_id: ValueId, row: bytes) -> None:
         header = rows.unpack_header(row)
-        self.counters.held += header.complete
-        self.counters.piece_bytes += header.piece_bytes
+        self._count(header)
         verdict = judge(self._applied, value_id, header.stamp)
         if verdict is Verdict.NAMED and header.complete:
             return
@@ -429,7 +437,8 @@ class ShardKeeper:
 
     def read(self, value_id: ValueId, stripe: int) -> Piece | Found:
         """The stored piece, or GONE, or CORRUPT: then it was dropped for repair to refill."""
-        if value_id in self._gone:
+        shard = self._shards.get(value_id)
+        if value_id in self._gone or (shard is not None and not shard.present >> stripe & 1):
             return Found.GONE
         try:
             row = self._engine.get(Table.SHARD, rows.piece_key(value_id, stripe))

@@ -97,9 +97,10 @@ class DictEngine:
                 self.rotten.pop((operation.table, operation.key), None)
         self._unflushed.extend(batch)
 
-    def mark(self) -> int:
-        """Position for `flush_to`."""
-        return len(self._unflushed)
+    def settle(self, operation: StorageOperation) -> None:
+        """A row of the applied state, which this world keeps over crashes."""
+        self._apply(self.tables, operation)
+        self._apply(self.durable, operation)
 
     def flush(self) -> None:
         for operation in self._unflushed:
@@ -151,12 +152,12 @@ class State:
         old = self.records.pop(key, None)
         if old is not None and old.value_id is not None:
             del self.names[old.value_id]
-            self._engine.write([Delete(Table.NAME, old.value_id.pack())])
+            self._engine.settle(Delete(Table.NAME, old.value_id.pack()))
             events.append(Superseded(old.value_id))
         if record is not None and record.value_id is not None:
             self.records[key] = record
             self.names[record.value_id] = key
-            self._engine.write([Put(Table.NAME, record.value_id.pack(), key)])
+            self._engine.settle(Put(Table.NAME, record.value_id.pack(), key))
             events.insert(0, Named(key, record.value_id, record.slot))
         return events
 
@@ -216,7 +217,7 @@ class Node:
         writes, after = plane.drain(turn)
         self.engine.write(writes)
         kernel = self.world.kernel
-        if after or plane.must_flush or writes:
+        if after or plane.own_waiting or writes:
             kernel.call_at(
                 kernel.now + self.flush_seconds(), lambda: self._flushed(plane, turn, after)
             )

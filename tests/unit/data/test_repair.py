@@ -1,0 +1,128 @@
+"""Every node rebuilds what it lacks of its own shards."""
+
+from unit.data.world import World, sample
+
+from distkv.data import rows
+from distkv.data.repair import RepairLimits
+from distkv.storage.base import Table
+
+
+def wipe(world: World, ordinal: int) -> None:
+    """All shards of a node are gone, its records are not."""
+    for tables in (world.nodes[ordinal].engine.tables, world.nodes[ordinal].engine.durable):
+        tables[Table.SHARD].clear()
+    world.kill(ordinal)
+    world.restart(ordinal)
+
+
+def test_wiped_shards_come_back_at_k_bytes_for_each() -> None:
+    world = World()
+    values = {b"k%d" % i: sample(4000 + 500 * i, i) for i in range(20)}
+    written = [world.write(key, value, at=i % 5) for i, (key, value) in enumerate(values.items())]
+    world.step(3.0)
+    before = sum(map(len, world.nodes[2].engine.tables[Table.SHARD].values()))
+    kept = dict(world.nodes[2].engine.tables[Table.SHARD])
+    wipe(world, 2)
+    repairer = world.nodes[2].plane.repairer
+    world.run(repairer.scan_once())
+    world.step(0.1)
+    assert all(world.complete(2, value) for value in written)
+    rebuilt = {k: v for k, v in world.nodes[2].engine.tables[Table.SHARD].items() if k[0] != 255}
+    assert rebuilt == {k: v for k, v in kept.items() if k[0] != 255}
+    assert before > 0
+    progress = repairer.progress
+    assert (progress.rebuilt, progress.missing, progress.passes) == (20, 0, 1)
+    assert progress.fetched_bytes <= 1.01 * 3 * progress.rebuilt_bytes
+    for key, value in values.items():
+        assert world.read(key, 2) == value
+
+
+def test_scan_of_a_healthy_node_fetches_nothing() -> None:
+    world = World()
+    for i in range(10):
+        world.write(b"k%d" % i, sample(5000, i))
+    world.step(5.0)
+    world.traffic.clear()
+    for node in world.nodes:
+        world.run(node.plane.repairer.scan_once())
+        assert node.plane.repairer.progress.scanned == 10
+    assert world.traffic == []
+
+
+def test_a_node_away_during_the_write_catches_up_by_itself() -> None:
+    world = World()
+    world.kill(4)
+    written = world.write(b"key", sample(9000))
+    world.restart(4)
+    world.nodes[4].plane.repairer.start()
+    world.put(b"other", None)
+    world.nodes[4].state.put(b"key", world.record_of(written, 1))
+    world.nodes[4].plane.repairer.named(written.value_id, b"key")
+    world.until(lambda: world.complete(4, written))
+    assert world.nodes[4].plane.repairer.progress.rebuilt == 1
+
+
+def test_a_read_that_misses_a_shard_goes_first() -> None:
+    world = World(repair=RepairLimits(pass_seconds=1e6))
+    written = world.write(b"key", sample(9000))
+    world.step(3.0)
+    repairer = world.nodes[0].plane.repairer
+    repairer.start()
+    world.step(1.0)
+    world.nodes[0].engine.rotten[Table.SHARD, rows.piece_key(written.value_id, 1)] = None
+    assert world.read(b"key", 0) == sample(9000)
+    world.until(lambda: repairer.progress.rebuilt == 1, 5.0)
+    assert repairer.progress.rebuilt_bytes == 1000
+    world.step(0.1)
+    assert world.complete(0, written)
+
+
+def test_rate_is_kept() -> None:
+    world = World(repair=RepairLimits(bytes_per_second=10_000))
+    for i in range(10):
+        world.write(b"k%d" % i, sample(12_000, i))
+    world.step(3.0)
+    wipe(world, 1)
+    start = world.kernel.now
+    world.run(world.nodes[1].plane.repairer.scan_once(), 100.0)
+    assert 2.5 <= world.kernel.now - start <= 5.0
+
+
+def test_unrepairable_is_counted_and_tried_again() -> None:
+    world = World()
+    written = world.write(b"key", sample(9000))
+    world.step(3.0)
+    for ordinal in (1, 2, 3):
+        world.kill(ordinal)
+    wipe(world, 0)
+    repairer = world.nodes[0].plane.repairer
+    for ordinal in (1, 2, 3):
+        world.cut(0, ordinal)
+    world.run(repairer.scan_once())
+    assert (repairer.progress.missing, repairer.progress.unrepairable) == (1, 1)
+    for ordinal in (1, 2):
+        world.restart(ordinal)
+    world.run(repairer.scan_once())
+    world.step(0.1)
+    assert repairer.progress.missing == 0
+    assert world.complete(0, written)
+
+
+def test_resumes_after_a_crash_in_the_middle() -> None:
+    world = World(repair=RepairLimits(bytes_per_second=2000))
+    written = world.write(b"key", sample(30_000))
+    world.step(3.0)
+    wipe(world, 3)
+    task = world.kernel.spawn(world.nodes[3].plane.repairer.scan_once())
+    world.step(1.5)
+    assert not task.done
+    held = len(world.nodes[3].held())
+    assert 2 < held < 11
+    task.cancel()
+    world.kill(3)
+    world.restart(3)
+    repairer = world.nodes[3].plane.repairer
+    world.run(repairer.scan_once())
+    world.step(0.1)
+    assert world.complete(3, written)
+    assert repairer.progress.rebuilt_bytes < 10_000
