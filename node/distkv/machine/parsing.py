@@ -59,7 +59,7 @@ def _unpacked(raw: bytes, what: str) -> Fields:
         fields = _unpack(raw, use_list=False)
     except _FAILURES as error:
         raise UnknownEntry(f"{what} of {len(raw)} bytes is not msgpack: {error}") from error
-    if type(fields) is not tuple or not fields:
+    if type(fields) is not tuple:
         raise UnknownEntry(f"{what} is not an array")
     return fields
 
@@ -75,7 +75,7 @@ def parse_command(packed: bytes) -> Fields:
         command: Fields = _unpack(packed, use_list=False)
         good = _COMMANDS[command[0]](command)
     except (LookupError, *_FAILURES) as error:
-        raise UnknownEntry(f"unknown command {packed[:32]!r}: {error!r}") from error
+        raise UnknownEntry(f"unknown command {packed!r:.99}: {error!r}") from error
     if not good:
         raise UnknownEntry(f"malformed command of kind {command[0]}: {packed[:64]!r}")
     return command

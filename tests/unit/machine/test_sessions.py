@@ -1,0 +1,257 @@
+"""Exactly once: low marks, results above them, windows, life and end of sessions."""
+
+from __future__ import annotations
+
+import pytest
+from unit.machine.support import SESSION, World
+
+from distkv.ids import node_session
+from distkv.machine import commands as c
+from distkv.machine import once, sessions
+from distkv.machine.interface import Outcome, OutcomeKind
+from distkv.machine.membership import Options
+from distkv.operations import Condition, Increment, Must, Mutation, Put
+from distkv.storage.base import Table
+
+GATEWAY = b"gateway-0001"
+IDLE = 1000
+LIFE = 5000
+OPTIONS = Options(4096, IDLE, LIFE)
+
+
+def command(
+    sequence: int,
+    mutation: Mutation | None = None,
+    session: bytes = SESSION,
+    low: int = 0,
+    implicit: bool = False,
+) -> bytes:
+    mutations = c.wire_mutations([mutation or Increment(b"n", 1)])
+    return c.pack_write(session, sequence, low, implicit, mutations)
+
+
+def number(world: World) -> int:
+    record = world.machine.record(b"n")
+    return 0 if record is None else int(record.value or b"0")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_retry_gets_the_stored_answer(restart: bool) -> None:
+    world = World()
+    world.results(Put(b"p", b"before"))
+    world.sequence = 0
+    first: list[Outcome] = world.commands(
+        command(11),
+        command(12, Put(b"n", b"x" * 10, condition=Condition(Must.BE_ABSENT))),
+        command(13, Put(b"p", b"after", previous=True)),
+        command(14, Increment(b"p", 1)),
+    )
+    kinds = [outcome.kind for outcome in first]
+    assert kinds == [
+        OutcomeKind.APPLIED,
+        OutcomeKind.CONDITION,
+        OutcomeKind.APPLIED,
+        OutcomeKind.FAILED,
+    ]
+    world.results(Put(b"p", b"later"))
+    if restart:
+        world.reload()
+    again = world.commands(*(command(sequence) for sequence in (14, 12, 11, 13)))
+    assert sorted(again, key=lambda outcome: outcome.sequence) == first
+    assert number(world) == 1
+
+
+def test_reordered_sequences_are_all_applied() -> None:
+    """A plain "last sequence" would swallow 2 and 1."""
+    world = World()
+    outcomes = world.commands(command(3), command(1), command(2), command(3), command(1))
+    assert [outcome.detail for outcome in outcomes] == [[1], [2], [3], [1], [2]]
+
+
+def test_below_the_low_mark_nothing_is_applied_again() -> None:
+    world = World()
+    world.commands(*(command(sequence) for sequence in range(1, 6)))
+    (outcome,) = world.commands(command(6, low=5))
+    assert outcome.detail == [6]
+    for sequence in range(5):
+        (outcome,) = world.commands(command(sequence))
+        assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
+    assert world.commands(command(5))[0].detail == [5]
+    assert number(world) == 6
+
+
+def test_a_low_mark_above_the_own_sequence_counts_only_up_to_it() -> None:
+    world = World()
+    assert world.commands(command(3, low=100))[0].kind is OutcomeKind.APPLIED
+    assert world.commands(command(4))[0].kind is OutcomeKind.APPLIED
+    assert world.commands(command(2))[0].kind is OutcomeKind.UNKNOWN_SESSION
+
+
+def test_pages_of_answered_results_go() -> None:
+    world = World()
+    for sequence in range(1, 200):
+        world.commands(command(sequence, low=max(0, sequence - 3)))
+    pages = world.engine.keys(Table.STATE, b"p", b"q", 1000)
+    assert len(pages) == 4
+    world.commands(command(10**9, low=10**9))
+    assert len(world.engine.keys(Table.STATE, b"p", b"q", 1000)) == 1
+    assert list(world.machine._sessions._sessions[SESSION].results) == [10**9]
+
+
+def test_the_window_bounds_how_far_ahead_a_session_may_be() -> None:
+    world = World()
+    (outcome,) = world.commands(command(sessions.WINDOW))
+    assert (outcome.kind, outcome.detail) == (OutcomeKind.REFUSED, "window")
+    assert world.commands(command(sessions.WINDOW - 1))[0].kind is OutcomeKind.APPLIED
+    assert world.commands(command(sessions.WINDOW, low=1))[0].kind is OutcomeKind.APPLIED
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_old_values_in_results_are_bounded_but_the_lowest_goes_on(
+    restart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "WEIGHT_MAX", 3000)
+    world = World()
+    take = Put(b"a", b"x" * 1000, previous=True)
+    outcomes = world.commands(*(command(sequence, take) for sequence in range(1, 7)))
+    # The first has no old value; after three the limit is reached.
+    assert [outcome.detail for outcome in outcomes[4:]] == ["window", "window"]
+    if restart:
+        world.reload()
+    assert world.commands(command(5, take))[0].detail == "window"
+    assert world.commands(command(5, take, low=5))[0].kind is OutcomeKind.APPLIED
+    assert world.commands(command(6, take, low=5))[0].kind is OutcomeKind.APPLIED
+    assert world.machine._sessions._sessions[SESSION].weight == 2000
+
+
+def test_unknown_sessions_are_never_applied() -> None:
+    world = World()
+    (outcome,) = world.commands(command(1, session=GATEWAY))
+    assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
+    assert number(world) == 0
+    (opened,) = world.commands(c.pack_open(GATEWAY))
+    assert opened == (GATEWAY, 0, OutcomeKind.APPLIED, [True])
+    assert world.commands(command(1, session=GATEWAY))[0].detail == [1]
+    # Opening once more does not forget what was applied.
+    world.commands(c.pack_open(GATEWAY))
+    assert world.commands(command(1, session=GATEWAY))[0].detail == [1]
+    assert number(world) == 1
+
+
+@pytest.mark.parametrize("tick", [False, True])
+def test_a_gateway_session_ends_when_idle_by_log_time(tick: bool) -> None:
+    world = World(options=OPTIONS)
+    world.commands(c.pack_open(GATEWAY))
+    for _ in range(3):
+        world.now += IDLE - 1
+        assert not world.machine.due(world.now)
+        world.sequence += 1
+        (outcome,) = world.commands(command(world.sequence, session=GATEWAY))
+        assert outcome.kind is OutcomeKind.APPLIED
+    assert not world.machine.due(world.now + IDLE - 1)
+    assert world.machine.due(world.now + IDLE)
+    world.now += IDLE
+    if tick:
+        world.tick()
+        assert world.engine.keys(Table.STATE, b"s" + GATEWAY, b"s" + GATEWAY + b"\0", 10) == []
+        assert world.engine.keys(Table.STATE, b"p", b"q", 10) == []
+        assert not world.machine.due(world.now + 10 * IDLE)
+    (outcome,) = world.commands(command(9, session=GATEWAY))
+    assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
+    # A node's own session does not end by time.
+    assert world.commands(command(9))[0].kind is OutcomeKind.APPLIED
+
+
+def test_a_node_session_ends_with_the_next_boot() -> None:
+    world = World()
+    world.commands(command(1))
+    world.commands(c.pack_boot(100, 0, 2))
+    (outcome,) = world.commands(command(2))
+    assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
+    assert world.engine.keys(Table.STATE, b"p", b"q", 10) == []
+    (outcome,) = world.commands(command(1, session=node_session(100, 2)))
+    assert outcome.detail == [2]
+
+
+def test_a_node_session_ends_with_its_replacement() -> None:
+    world = World()
+    body = c.change_replace("owner-one", 0, 100, 200)
+    world.entry(c.entry_configuration(world.now, body))
+    (outcome,) = world.commands(command(1))
+    assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
+
+
+def test_too_many_gateway_sessions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "OPENED_MAX", 2)
+    world = World(options=OPTIONS)
+    names = [b"gateway-%04d" % i for i in range(3)]
+    outcomes = world.commands(*map(c.pack_open, names))
+    assert [outcome.kind for outcome in outcomes] == [
+        OutcomeKind.APPLIED,
+        OutcomeKind.APPLIED,
+        OutcomeKind.REFUSED,
+    ]
+    world.reload()
+    assert world.commands(c.pack_open(names[2]))[0].detail == "sessions"
+    world.now += IDLE
+    world.tick()
+    assert world.commands(c.pack_open(names[2]))[0].kind is OutcomeKind.APPLIED
+
+
+KEY = b"\0Kidempotent"[:12]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_idempotency_key_opens_with_its_write_and_ends_by_time(restart: bool) -> None:
+    world = World(options=OPTIONS)
+    outcome = world.commands(command(1, session=KEY, implicit=True))[0]
+    assert outcome.detail == [1]
+    if restart:
+        world.reload()
+    world.now += LIFE - 1
+    assert world.commands(command(1, session=KEY, implicit=True)) == [outcome]
+    (other,) = world.commands(command(2, session=KEY, implicit=True))
+    assert other.kind is OutcomeKind.UNKNOWN_SESSION
+    assert not world.machine.due(world.now)
+    world.now += 1
+    assert world.machine.due(world.now)
+    world.tick()
+    assert world.engine.keys(Table.STATE, b"i", b"k", 10) == []
+    assert not world.machine.due(world.now)
+    assert world.commands(command(1, session=KEY, implicit=True))[0].detail == [2]
+    assert number(world) == 2
+
+
+def test_an_expired_idempotency_key_is_forgotten_even_without_a_tick() -> None:
+    world = World(options=OPTIONS)
+    world.commands(command(1, session=KEY, implicit=True))
+    world.now += LIFE
+    assert world.commands(command(1, session=KEY, implicit=True))[0].detail == [2]
+    assert len(world.engine.keys(Table.STATE, b"i", b"k", 10)) == 2
+
+
+def test_an_idempotency_key_keeps_old_values_and_refusals_do_not_use_it_up() -> None:
+    world = World()
+    world.results(Put(b"n", b"7"))
+    take = Put(b"n", b"8", previous=True)
+    first = world.commands(command(1, take, KEY, implicit=True))
+    assert first[0].detail[0][2].value == b"7"  # type: ignore[index]
+    assert world.commands(command(1, take, KEY, implicit=True)) == first
+    coded = c.wire_mutations([Put(b"n", b"")], {0: world.dispersed(epoch=9)})
+    other = KEY[:-1] + b"!"
+    (refused,) = world.commands(c.pack_write(other, 1, 0, True, coded))
+    assert refused.kind is OutcomeKind.REFUSED
+    assert world.commands(command(1, session=other, implicit=True))[0].detail == [9]
+
+
+def test_too_many_idempotency_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "ONCE_MAX", 2)
+    world = World(options=OPTIONS)
+    keys = [b"\0Kkey%07d" % i for i in range(3)]
+    outcomes = world.commands(*(command(1, session=key, implicit=True) for key in keys))
+    assert (outcomes[2].kind, outcomes[2].detail) == (OutcomeKind.REFUSED, "sessions")
+    world.reload()
+    assert world.commands(command(1, session=keys[2], implicit=True))[0].detail == "sessions"
+    world.now += LIFE
+    world.tick()
+    assert world.commands(command(1, session=keys[2], implicit=True))[0].detail == [3]
