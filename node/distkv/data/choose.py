@@ -19,7 +19,7 @@ SAMPLES = 256
 _REFRESH = 64
 """Choices from one computation before it is made again."""
 
-_EXPLORE = 251
+_EXPLORE = 509
 """Every so many choices the next larger or smaller code is used: both sizes of a piece
 must be measured for the bytes to be told from the latency."""
 
@@ -28,7 +28,17 @@ _FIRST_GUESS = 0.005
 _FIRST_RATE = 1e-8
 """Seconds per byte that a member is taken for until it was measured (100 MB/s)."""
 
-_DECAY = 0.98
+_DECAY = 0.995
+"""Weight of a sample against the one after it. Pieces of another size are rare under a
+steady load, so those few must be remembered for some hundred samples."""
+
+_SPREAD_MIN = 3e-4
+"""Below this relative variance of sizes nothing new can be said about the rate."""
+
+_OUTLIER = 4.0
+"""A time further off than so many deviations counts as that far: one stalled flush must not
+be taken for a slow link."""
+
 _LATE_MIN = 0.05
 _LATE_MAX = 5.0
 _LATE_UNKNOWN = 1.0
@@ -39,6 +49,7 @@ _SPREAD_UNKNOWN = 8
 class _Line:
     """Exponentially weighted least squares of seconds = base + rate * bytes."""
 
+    rate: float = _FIRST_RATE
     weight: float = 1.0
     x: float = 0.0
     y: float = _FIRST_GUESS
@@ -51,15 +62,13 @@ class _Line:
         self.y = self.y * _DECAY + y
         self.xx = self.xx * _DECAY + x * x
         self.xy = self.xy * _DECAY + x * y
+        spread = self.xx * self.weight - self.x * self.x
+        if spread > _SPREAD_MIN * self.x * self.x:
+            self.rate = max(0.0, (self.xy * self.weight - self.x * self.y) / spread)
 
     def solve(self) -> tuple[float, float]:
         """(base, rate), neither below zero."""
-        spread = self.xx * self.weight - self.x * self.x
-        rate = 0.0
-        if spread > 1e-3 * self.xx * self.weight:
-            rate = max(0.0, (self.xy * self.weight - self.x * self.y) / spread)
-        elif self.x > 0:
-            rate = min(_FIRST_RATE, 0.5 * self.y / self.x)
+        rate = min(self.rate, self.y / self.x) if self.x > 0 else self.rate
         return max(0.0, (self.y - rate * self.x) / self.weight), rate
 
 
@@ -82,9 +91,15 @@ class Measurements:
         """`ordinal` acknowledged a shard of `count` bytes after `seconds`."""
         measured = self._members.setdefault(ordinal, _Measured())
         base, rate = measured.line.solve()
-        error = abs(seconds - base - rate * count)
-        measured.deviation += (error - measured.deviation) / min(16, len(measured.samples) + 1)
-        measured.line.add(count, seconds)
+        usual = base + rate * count
+        error = abs(seconds - usual)
+        seen = len(measured.samples)
+        measured.deviation += (error - measured.deviation) / min(16, seen + 1)
+        if seen >= _SPREAD_UNKNOWN:
+            most = _OUTLIER * measured.deviation
+            measured.line.add(count, min(usual + most, max(usual - most, seconds)))
+        else:
+            measured.line.add(count, seconds)
         measured.samples.append((count, seconds))
         self.count += 1
 

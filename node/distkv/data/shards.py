@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from distkv.coding.checksum import checksum
 from distkv.coding.layout import piece_length
 from distkv.data import rows
+from distkv.data.grace import Grace
 from distkv.data.judge import Verdict, is_member, judge
 from distkv.data.messages import (
     Found,
@@ -27,7 +28,7 @@ from distkv.data.messages import (
 from distkv.data.ports import Addressed, Applied, stream_of
 from distkv.data.rows import Header, Piece
 from distkv.ids import Member, ValueId
-from distkv.kernel import Kernel, Timer
+from distkv.kernel import Kernel
 from distkv.machine.interface import (
     BarrierRaised,
     Booted,
@@ -106,7 +107,6 @@ class ShardKeeper:
         own: Member,
         limits: KeeperLimits | None = None,
     ) -> None:
-        self._kernel = kernel
         self._engine = engine
         self._applied = applied
         self._own = own
@@ -122,10 +122,13 @@ class ShardKeeper:
         self._gone: dict[ValueId, int] = {}
         """Dropped, but the engine may still show it: turn that deletes it."""
         self._pending = 0
-        self._superseded: deque[ValueId] = deque()
-        self._grace: deque[tuple[float, ValueId, int]] = deque()
-        self._grace_bytes = 0
-        self._timer: Timer | None = None
+        self._grace = Grace(
+            kernel,
+            self.limits.grace_seconds,
+            self.limits.grace_bytes,
+            self._begin_grace,
+            self._drop,
+        )
         self._held_back: list[tuple[Member, ShardPiece]] = []
         self._held_back_bytes = 0
         self._writes: list[StorageOperation] = []
@@ -157,8 +160,7 @@ class ShardKeeper:
             shard.named = verdict is Verdict.NAMED
             self._keep(value_id, shard)
             if verdict is Verdict.RULED_OUT and not shard.superseded:
-                self._superseded.append(value_id)
-                self._arm()
+                self._grace.add(value_id)
 
     def _load_page(self, start: bytes, known: dict[ValueId, _Shard]) -> bytes | None:
         """One page of headers; where the next begins. A shard with a rotten header is dropped."""
@@ -189,8 +191,7 @@ class ShardKeeper:
             return
         self._keep(value_id, self._shard_of(value_id, header, verdict is Verdict.NAMED))
         if verdict is Verdict.RULED_OUT:
-            self._superseded.append(value_id)
-            self._arm()
+            self._grace.add(value_id)
 
     def _shard_of(self, value_id: ValueId, header: Header, named: bool) -> _Shard:
         if header.complete:
@@ -360,8 +361,7 @@ class ShardKeeper:
             if isinstance(event, Named):
                 self._on_named(event)
             elif isinstance(event, Superseded):
-                self._superseded.append(event.value_id)
-                self._arm()
+                self._grace.add(event.value_id)
             elif isinstance(event, BarrierRaised | Booted | Settled | ConfigurationChanged):
                 sweep = True
         if sweep:
@@ -399,39 +399,12 @@ class ShardKeeper:
                 if shard is not None and not shard.superseded:
                     self._drop(value_id)
 
-    # -- superseded shards and their grace
-
-    def _arm(self) -> None:
-        when = self._kernel.now + 0.001 if self._superseded else self._grace[0][0]
-        if self._timer is not None:
-            if self._timer.when <= when:
-                return
-            self._timer.cancel()
-        self._timer = self._kernel.call_at(when, self._collect)
-
-    def _collect(self) -> None:
-        """A bounded step: FLUSHDB supersedes any number of values at once."""
-        self._timer = None
-        due = self._kernel.now + self.limits.grace_seconds
-        for _ in range(min(_PAGE, len(self._superseded))):
-            value_id = self._superseded.popleft()
-            shard = self._find(value_id)
-            if shard is None or shard.superseded:
-                continue
-            shard.superseded = True
-            self._grace.append((due, value_id, shard.header.piece_bytes))
-            self._grace_bytes += shard.header.piece_bytes
-        steps = _PAGE
-        while self._grace and steps and self._grace_over():
-            _, value_id, size = self._grace.popleft()
-            self._grace_bytes -= size
-            self._drop(value_id)
-            steps -= 1
-        if self._superseded or self._grace:
-            self._arm()
-
-    def _grace_over(self) -> bool:
-        return self._grace[0][0] <= self._kernel.now or self._grace_bytes > self.limits.grace_bytes
+    def _begin_grace(self, value_id: ValueId) -> int | None:
+        shard = self._find(value_id)
+        if shard is None or shard.superseded:
+            return None
+        shard.superseded = True
+        return shard.header.piece_bytes
 
     # -- reading
 
