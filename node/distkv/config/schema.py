@@ -116,20 +116,14 @@ GENERAL = (
     ),
     Relation(
         "transport.dead_after",
-        lambda c: c.transport.dead_after >= 3 * c.transport.ping_interval,
-        "must be at least three times transport.ping_interval ({c.transport.ping_interval} s), or "
+        lambda c: c.transport.dead_after > 2.5 * c.transport.ping_interval,
+        "must be above 2.5 times transport.ping_interval ({c.transport.ping_interval} s), or "
         "a lost datagram takes a peer down: raise this or lower transport.ping_interval",
     ),
     Relation(
         "dispersal.inline_max",
         lambda c: c.dispersal.inline_max <= c.limits.value_bytes_max,
         "must be at most limits.value_bytes_max ({c.limits.value_bytes_max}): lower this",
-    ),
-    Relation(
-        "dispersal.hedge_max",
-        lambda c: c.dispersal.hedge_min <= c.dispersal.hedge_max <= c.limits.request_seconds,
-        "must lie between dispersal.hedge_min ({c.dispersal.hedge_min} s) and "
-        "limits.request_seconds ({c.limits.request_seconds} s)",
     ),
     Relation(
         "limits.values_in_flight_max",

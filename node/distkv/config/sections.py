@@ -122,12 +122,6 @@ class StorageSection(Section):
     directory: str = Field(
         default="./distkv-data", description="Data directory, of this node alone."
     )
-    cache: Size = Field(default=64 * MIB, ge=MIB, description="Bytes of read cache of the engine.")
-    write_buffer: Size = Field(
-        default=32 * MIB,
-        ge=MIB,
-        description="Bytes the engine collects before it writes a sorted file.",
-    )
     reserve: Size = Field(
         default=64 * MIB,
         ge=0,
@@ -139,7 +133,7 @@ class ConsensusSection(Section):
     """Timing of leaders and of the log."""
 
     heartbeat: Seconds = Field(
-        default=0.05, ge=0.01, le=10, description="Seconds between heartbeats of the leader."
+        default=0.075, ge=0.025, le=10, description="Seconds between heartbeats of the leader."
     )
     election_min: Seconds = Field(
         default=0.3,
@@ -180,13 +174,13 @@ class TransportSection(Section):
     """Reliable UDP between nodes."""
 
     ping_interval: Seconds = Field(
-        default=0.1,
+        default=0.2,
         ge=0.01,
         le=60,
         description="Seconds of silence before a small datagram is sent.",
     )
     dead_after: Seconds = Field(
-        default=0.6,
+        default=0.75,
         ge=0.05,
         le=600,
         description="Seconds of silence after which a peer counts as down.",
@@ -228,15 +222,6 @@ class DispersalSection(Section):
         default=MIB,
         ge=64 * KIB,
         description="Bytes above which a value is read stripe by stripe, as the client takes it.",
-    )
-    hedge_min: Seconds = Field(
-        default=0.05,
-        ge=0.001,
-        le=60,
-        description="Least seconds before a silent holder is given up.",
-    )
-    hedge_max: Seconds = Field(
-        default=1.0, ge=0.001, le=60, description="Most seconds before a silent holder is given up."
     )
 
 
@@ -308,7 +293,6 @@ class RepairSection(Section):
         ge=64 * KIB,
         description="Most bytes per second that repair reads and writes.",
     )
-    parallel: int = Field(default=4, ge=1, le=256, description="Values repaired at a time.")
     grace: Seconds = Field(
         default=30.0,
         ge=0,
