@@ -10,8 +10,8 @@ from distkv.local.directory import Directory, Identity
 from distkv.local.ports import HOST, PortPlan
 from distkv.local.processes import Child
 
-NODE_FIELDS = ("role", "state", "incarnation", "applied", "leader", "formed", "serving")
-SHARD_FIELDS = ("shards", "shards_missing", "shards_corrupt", "bytes_on_disk", "bytes_live")
+NODE_FIELDS = ("role", "state", "detail", "incarnation", "applied", "leader", "formed", "serving")
+SHARD_FIELDS = ("shards", "shards_bytes", "shards_missing", "shards_corrupt", "keys")
 
 
 async def gather(directory: Directory, identity: Identity, children: list[Child]) -> dict[str, Any]:
