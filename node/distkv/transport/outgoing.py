@@ -16,6 +16,9 @@ WHOLE_BYTES = WHOLE_FRAME.size
 PART_BYTES = PART_FRAME.size
 PIECE_MIN = 256
 """A piece smaller than this, unless it ends its message, waits for the next datagram."""
+TURN = 128 * 1024
+"""Bytes of one message before another stream has its turn: finishing one value after the other
+is quicker on average than all at once, but a long message must not hold up the rest."""
 QUEUED_AGAIN = -1
 
 
@@ -153,7 +156,7 @@ class OutgoingLane:
                 if not waiting:
                     active.popleft()
                     continue
-            if len(active) > 1:
+            if len(active) > 1 and (end == message.length or start // TURN != end // TURN):
                 active.rotate(-1)
         return room
 
@@ -189,6 +192,12 @@ class OutgoingLane:
     def again(self, chunk: Chunk, number: int) -> None:
         """Packet `number` that carried `chunk` is lost, or is worth sending twice."""
         if not chunk.done and chunk.carrier == number:
+            chunk.carrier = QUEUED_AGAIN
+            self._lost.append(chunk)
+
+    def probe(self, chunk: Chunk) -> None:
+        """Send `chunk` once more, whichever packet carried it last: nothing is heard of any."""
+        if not chunk.done and chunk.carrier != QUEUED_AGAIN:
             chunk.carrier = QUEUED_AGAIN
             self._lost.append(chunk)
 

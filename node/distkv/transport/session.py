@@ -354,10 +354,11 @@ class Session:
         chunks: list[Chunk] = []
         recovery = self._recovery
         number = recovery.next_number
-        if self._received.top >= 0:
-            frame = self._received.frame(now - self._newest_arrival)
-            parts.append(frame)
-            room -= len(frame)
+        if due is not None or not (control or bulk):
+            if self._received.top >= 0:
+                frame = self._received.frame(now - self._newest_arrival)
+                parts.append(frame)
+                room -= len(frame)
             self._ack_due = None
         eliciting, room = self._small_frames(parts, room)
         if control:
@@ -481,12 +482,11 @@ class Session:
             self._resize()
         self._probes = 2
         self._ping = True
-        oldest = []
-        for number, packet in recovery.sent.items():
-            oldest.append((number, packet))
-            if len(oldest) == 2:
-                break
-        self._again(oldest)
+        for _, packet in zip(range(2), recovery.sent.values(), strict=False):
+            for chunk in packet[2]:
+                chunk.lane.probe(chunk)
+            if packet[3]:
+                self._credit_due = True
 
     def refused_size(self, size: int, now: float) -> None:
         """The local interface takes no datagram of `size` bytes (EMSGSIZE)."""

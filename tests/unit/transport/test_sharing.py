@@ -40,8 +40,11 @@ def test_bulk_fills_the_link_and_control_overtakes_it(megabits: int, queue: int)
     got = [m for m in other.handler.messages if m[1] is Lane.BULK]
     used = sum(len(m[2]) for m in got) / (world.now - start) / rate
     assert used >= 0.9
-    times = [t for t, m in zip(other.handler.times, other.handler.messages, strict=True)
-             if m[1] is Lane.CONTROL]
+    times = [
+        t
+        for t, m in zip(other.handler.times, other.handler.messages, strict=True)
+        if m[1] is Lane.CONTROL
+    ]
     waits = sorted(b - a for a, b in zip(sent, times, strict=False))
     assert waits[len(waits) // 2] < 0.045, "half of the control messages pass the standing queue"
     assert waits[-1] < 0.25
