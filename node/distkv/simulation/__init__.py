@@ -1,0 +1,1 @@
+"""Deterministic simulation: whole worlds from one seed."""
