@@ -31,6 +31,10 @@ TURN_ROUNDS_MAX = 100
 """A turn that feeds itself longer than this goes on in the next one."""
 
 
+def _nothing() -> None:
+    """Nobody listens."""
+
+
 class Member:
     """See the module. Owns the kernel; `room(ordinal, lane)` is bytes the transport still takes."""
 
@@ -63,6 +67,9 @@ class Member:
         self._next_sweep = 0.0
         self._next_greeting = 0.0
         self._fatal: BaseException | None = None
+        self._poked = False
+        self.on_work: Callable[[], None] = _nothing
+        """Called when something outside a turn made work for one."""
         self.seat: Seat | None = None
         if self._founding is not None:
             self._take_seat(self._founding)
@@ -120,7 +127,13 @@ class Member:
             future: Future[object] = Future()
             future.set_exception(NotFormed(self._waiting_text()))
             return future
+        self.poke()
         return self.seat.execute(operation, deadline)
+
+    def poke(self) -> None:
+        """There is something to do: run a turn, or another round of the present one."""
+        self._poked = True
+        self.on_work()
 
     def upload(self, length: int | None) -> Upload:
         """Begin a value that arrives in pieces. Raises NotFormed, Busy, TooLarge."""
@@ -188,6 +201,7 @@ class Member:
         if ordinal not in self.peers.up or self._room(ordinal, Lane.BULK) - queued < size:
             return False
         self._bulk_this_turn[ordinal] = queued + size
+        self.poke()
         self._out.messages.append(Outgoing(ordinal, Lane.BULK, stream, message))
         return True
 
@@ -203,10 +217,11 @@ class Member:
         replica_number = 0
         if seat is not None:
             for _ in range(TURN_ROUNDS_MAX):
+                self._poked = False
                 moved, number = seat.advance(self._out)
                 replica_number = number or replica_number
                 kernel.run(now)
-                if not moved:
+                if not moved and not self._poked:
                     break
         output = self._out
         self._number += 1
@@ -229,6 +244,13 @@ class Member:
         while self._numbers and self._numbers[0][0] <= number:
             replica_number = self._numbers.popleft()[1]
         self.seat.flushed(number, replica_number)
+
+    def fail_waiting(self, now: float) -> None:
+        """No turn can run (the disk is full): whoever waits is told, now."""
+        self.kernel.now = max(self.kernel.now, now)
+        if self.seat is not None:
+            self.seat.pending.close()
+            self.seat.reads.refuse("the disk of this node is full; ask another node")
 
     def next_timer(self) -> float:
         """When `turn` must be called at the latest."""

@@ -13,9 +13,9 @@ MEBIBYTE = 1024 * 1024
 class MemberOptions:
     """Times in seconds, sizes in bytes."""
 
-    replica: ReplicaOptions = field(default_factory=ReplicaOptions)
-    tick: float = 0.01
-    sweep: float = 0.05
+    replica: ReplicaOptions = field(default_factory=lambda: ReplicaOptions(tick=25))
+    tick: float = 0.025
+    sweep: float = 0.1
     """How often deadlines of waiting commands and reads are looked at."""
     resend_after: float = 1.0
     """A command without outcome for this long is handed to the leader again."""
@@ -36,10 +36,12 @@ class MemberOptions:
     repair_bytes_per_second: int = 32 * MEBIBYTE
     settle_every: float = 5.0
     """How often a coordinator tells, through the log, which of its values are decided."""
-    log_retain_entries: int = 20_000
-    log_retain_bytes: int = 32 * MEBIBYTE
+    truncate_every: float = 1.0
+    """How often log rows that no peer should need any more are dropped."""
 
     def __post_init__(self) -> None:
+        if round(self.tick * 1000) != self.replica.tick:
+            raise ValueError(f"tick ({self.tick} s) must equal replica.tick ({self.replica.tick})")
         if self.value_max > self.memory_in_flight:
             raise ValueError(
                 f"value_max ({self.value_max}) must not exceed memory_in_flight "

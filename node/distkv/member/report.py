@@ -59,13 +59,12 @@ def status_of(seat: Seat) -> dict[str, object]:
             "members": [list(member) for member in configuration.members],
         },
         "members_up": seat.owner.peers.members_up(configuration),
-        "shards": {
-            "held": keeper.counters.held,
-            "bytes": keeper.counters.piece_bytes,
-            "missing": seat.missing,
-            "corrupt": keeper.counters.corrupt,
-            "pending": keeper.pending,
-        },
+        "incarnation": seat.member.incarnation,
+        "shards": keeper.counters.held,
+        "shards_bytes": keeper.counters.piece_bytes,
+        "shards_missing": seat.missing,
+        "shards_corrupt": keeper.counters.corrupt,
+        "shards_pending": keeper.pending,
         "memory_in_flight": seat.data.budget.used,
         "peers": {
             str(ordinal): greeting._asdict()

@@ -89,6 +89,7 @@ class Seat:
         self._boot_asked_at = float("-inf")
         self._quorum_seen = self.kernel.now
         self._settle_at = 0.0
+        self._truncate_at = 0.0
         self._tick_asked_at = float("-inf")
         self._waiting_for_boot: Future[None] = Future()
         self.data.load()
@@ -376,7 +377,8 @@ class Seat:
             self._owe_settled(now)
         if self.replica.is_leader:
             self._owe_tick(now)
-        if self.machine.applied > self.replica.first:
+        if now >= self._truncate_at:
+            self._truncate_at = now + self.options.truncate_every
             self.replica.truncate(self.machine.applied)
         self.receiver.poll(now)
 
@@ -411,6 +413,14 @@ class Seat:
             self.replica.propose([command])
         else:
             self._send(leader.ordinal, Forward((command,)))
+
+    def best_successor(self) -> int | None:
+        """The follower that is furthest along, to hand leadership over to."""
+        peers = [p for p in self.replica.status().peers if p.voter and p.member != self.member]
+        reachable = [p for p in peers if self.owner.peers.is_up(p.member)]
+        if not reachable:
+            return None
+        return max(reachable, key=lambda peer: peer.match).member.ordinal
 
     def greeting(self) -> Greeting:
         """How far this node is."""

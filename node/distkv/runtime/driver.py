@@ -45,7 +45,11 @@ class Driver:
         self._flushing = False
         self.flushes = 0
         self.turns = 0
+        self._scarce = False
+        self._refused = False
+        self.free_bytes = 0
         self.closed = False
+        member.on_work = self.wake
 
     def attach(self, transport: Transport) -> None:
         """Connect the transport; then the first turn runs."""
@@ -94,7 +98,7 @@ class Driver:
 
     def wake(self) -> None:
         """Something was handed to the member: run a turn soon, once."""
-        if not self._turn_due and not self.closed:
+        if not self._turn_due and not self._in_turn and not self.closed:
             self._turn_due = True
             self._loop.call_soon(self._turn_if_due)
 
@@ -106,6 +110,11 @@ class Driver:
         if self.closed or self._in_turn:
             return
         self._turn_due = False
+        if self._unwritten and not self._write():
+            # The state machine's own rows wait for space: until they are written nothing
+            # may be read from it, so this node is as good as down.
+            self.member.fail_waiting(self._loop.time())
+            return
         self._in_turn = True
         self.turns += 1
         try:
@@ -118,12 +127,19 @@ class Driver:
         finally:
             self._in_turn = False
         self._unwritten.append(output)
-        self._write()
+        if not self._write():
+            return
         self._send(output.messages)
         self._flush_if_wanted()
         self._arm()
 
-    def _write(self) -> None:
+    @property
+    def blocked(self) -> bool:
+        """A batch could not be written: nothing goes on until there is space."""
+        return bool(self._unwritten)
+
+    def _write(self) -> bool:
+        """Hand over what the engine takes; False: the disk is full."""
         while self._unwritten:
             output = self._unwritten[0]
             if output.writes:
@@ -131,19 +147,52 @@ class Driver:
                     self.engine.write(output.writes)
                 except StorageFull as full:
                     self._on_full(str(full))
-                    return
+                    return False
             self._unwritten.popleft()
             self._unflushed.append(output)
             self._flush_wanted |= output.must_flush
-        if self.member.disk_full:
-            log.warning("the disk has space again: this node takes writes")
-            self.member.disk_full = False
+        if self._refused:
+            self._refused = False
+            self._judge_space()
+        return True
 
     def _on_full(self, reason: str) -> None:
-        if not self.member.disk_full:
-            log.error("the disk is full, this node is read-only until space is back: %s", reason)
-            self.member.disk_full = True
+        if not self._refused:
+            log.error("a batch could not be written: %s", reason)
+            self._refused = True
+            self._judge_space()
         self._loop.call_later(FULL_RETRY_SECONDS, self.wake)
+
+    def on_free_space(self, enough: bool, free: int) -> None:
+        """Regularly: whether what is free is more than the reserve."""
+        self._scarce = not enough
+        self.free_bytes = free
+        self._judge_space()
+
+    def _judge_space(self) -> None:
+        full = self._scarce or self._refused
+        if full == self.member.disk_full:
+            return
+        self.member.disk_full = full
+        if full:
+            log.error(
+                "the disk is full (%d bytes are free): this node is read-only until space is back",
+                self.free_bytes,
+            )
+        else:
+            log.warning("the disk has space again: this node takes writes")
+        self.wake()
+
+    def status(self) -> dict[str, object]:
+        """The member's status and what the process knows."""
+        usage = self.engine.usage()
+        return self.member.status() | {
+            "bytes_live": usage.live,
+            "bytes_on_disk": usage.on_disk,
+            "bytes_free": usage.free,
+            "turns": self.turns,
+            "flushes": self.flushes,
+        }
 
     def _flush_if_wanted(self) -> None:
         if not self._flush_wanted or self._flushing:

@@ -1,0 +1,182 @@
+"""`distkv node`: one member of a cluster as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+from pathlib import Path
+
+import uvloop
+
+from distkv.config import Config
+from distkv.member.identity import DirectoryIdentity, WrongDirectory, open_identity
+from distkv.member.member import Member
+from distkv.runtime.doors import Doors, open_doors
+from distkv.runtime.driver import Driver
+from distkv.runtime.logs import set_up_logging
+from distkv.runtime.options import key_ring, member_options, transport_options
+from distkv.runtime.resources import ResourceLog
+from distkv.runtime.store import NodeStore
+from distkv.storage.base import Engine, StorageError
+from distkv.storage.open import open_engine
+from distkv.transport.base import Identity, Lane
+from distkv.transport.endpoint import Endpoint, open_endpoint
+
+log = logging.getLogger("distkv.node")
+
+EXIT_STORAGE = 3
+EXIT_HALTED = 4
+EXIT_ADDRESS = 5
+HANDOVER_SECONDS = 1.0
+
+
+def main(config: Config) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code.
+
+    0: stopped; 3: the data directory cannot be used; 4: halted, because going on could have
+    been unsafe; 5: an address cannot be listened on. Raises ConfigError.
+    """
+    assert __debug__, "never run with -O: the checks of invariants protect the data"
+    set_up_logging(config.logging, config.name)
+    try:
+        engine = open_engine(config.storage.engine, Path(config.storage.directory))
+    except StorageError as error:
+        log.error("%s", error)
+        return EXIT_STORAGE
+    try:
+        identity = open_identity(
+            engine, config.cluster_id, config.ordinal, secrets.randbits(62) + 1
+        )
+    except (WrongDirectory, StorageError) as error:
+        log.error("%s", error)
+        engine.close()
+        return EXIT_STORAGE
+    # What is alive now stays alive: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    return uvloop.run(_serve(config, engine, identity))
+
+
+async def _serve(config: Config, engine: Engine, identity: DirectoryIdentity) -> int:
+    process = NodeProcess(config, engine, identity)
+    try:
+        await process.start()
+    except OSError as error:
+        log.error("%s", error)
+        await process.close()
+        return EXIT_ADDRESS
+    code = await process.until_stopped()
+    await process.close()
+    return code
+
+
+class NodeProcess:
+    """The parts of a running node."""
+
+    def __init__(self, config: Config, engine: Engine, identity: DirectoryIdentity) -> None:
+        self.config = config
+        self.engine = engine
+        self.identity = identity
+        self._keys = key_ring(config)
+        self._transport_options = transport_options(config)
+        self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        options = member_options(config)
+        self.member = Member(
+            identity,
+            engine,
+            random.Random(int.from_bytes(os.urandom(8), "big")),
+            options,
+            self._room,
+            log.warning,
+        )
+        self.driver = Driver(self.member, engine, self._halt)
+        self.store = NodeStore(self.driver)
+        self.endpoint: Endpoint | None = None
+        self.doors: Doors | None = None
+        self._resources = ResourceLog(config.logging.resources, self.driver, config.storage.reserve)
+
+    def _room(self, ordinal: int, lane: Lane) -> int:
+        assert self.endpoint is not None
+        return self._transport_options.bulk_queue - self.endpoint.queued(ordinal, lane)
+
+    def _halt(self, reason: str) -> None:
+        log.critical("halted: %s", reason)
+        if not self._stopped.done():
+            self._stopped.set_result(EXIT_HALTED)
+
+    async def start(self) -> None:
+        """Listen everywhere and join the peers. Raises OSError."""
+        config, identity = self.config, self.identity
+        me = Identity(
+            identity.cluster,
+            identity.generation,
+            identity.ordinal,
+            identity.incarnation,
+            identity.boot,
+        )
+        address = config.listen.peers
+        try:
+            self.endpoint = await open_endpoint(
+                me, self._keys, self.driver, address.host, address.port, self._transport_options
+            )
+        except OSError as error:
+            raise OSError(f"listen.peers = {address}: {error.strerror or error}") from error
+        self.driver.attach(self.endpoint)
+        for ordinal, peer in enumerate(config.peers.addresses):
+            if ordinal != identity.ordinal:
+                self.endpoint.set_peer(ordinal, peer.host, peer.port)
+        self.doors = await open_doors(config, self.store, self.driver)
+        self._resources.start(self.doors)
+        log.info(
+            "node %d of cluster %s is up (incarnation %d, boot %d): %s",
+            identity.ordinal,
+            identity.cluster.hex(),
+            identity.incarnation,
+            identity.boot,
+            self.member.status()["state"],
+        )
+
+    async def until_stopped(self) -> int:
+        """Wait for a signal, or for the driver to halt; the exit code."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if not self._stopped.done():
+                self._stopped.set_result(0)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        return await self._stopped
+
+    async def close(self) -> None:
+        """Hand leadership over, end requests, make everything durable."""
+        self._resources.stop()
+        if self.doors is not None and not self.driver.closed:
+            self.doors.stop_admitting()
+            await self._hand_over()
+        if self.doors is not None:
+            await self.doors.close()
+        if self.endpoint is not None:
+            self.endpoint.close()
+        await self.driver.close()
+
+    async def _hand_over(self) -> None:
+        """A leader that leaves lets a follower go on at once, instead of after a timeout."""
+        seat = self.member.seat
+        if seat is None or not seat.replica.is_leader:
+            return
+        target = seat.best_successor()
+        if target is None or not seat.replica.transfer(target):
+            return
+        log.info("handing leadership over to node %d", target)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + HANDOVER_SECONDS
+        while seat.replica.leader == seat.member and loop.time() < end:
+            self.driver.wake()
+            await asyncio.sleep(0.01)

@@ -1,0 +1,79 @@
+"""One line a minute on what the process uses, and the watch over free disk space."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from distkv.runtime.driver import Driver
+
+if TYPE_CHECKING:
+    from distkv.runtime.doors import Doors
+
+log = logging.getLogger("distkv.resources")
+
+SPACE_SECONDS = 1.0
+MIB = 1024 * 1024
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class ResourceLog:
+    """`reserve`: free bytes below which the node takes no more writes of clients."""
+
+    def __init__(self, every: float, driver: Driver, reserve: int) -> None:
+        self._every = every
+        self._driver = driver
+        self._reserve = reserve
+        self._doors: Doors | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, doors: Doors) -> None:
+        """Begin."""
+        self._doors = doors
+        self._tasks = [
+            asyncio.ensure_future(self._report()),
+            asyncio.ensure_future(self._watch_space()),
+        ]
+
+    def stop(self) -> None:
+        """End."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _watch_space(self) -> None:
+        """Turn read-only while there is still room for what consensus must write."""
+        while True:
+            free = self._driver.engine.usage().free
+            self._driver.on_free_space(free >= self._reserve, free)
+            await asyncio.sleep(SPACE_SECONDS)
+
+    async def _report(self) -> None:
+        clock, cpu = time.monotonic(), time.process_time()
+        while True:
+            await asyncio.sleep(self._every)
+            now, used = time.monotonic(), time.process_time()
+            driver = self._driver
+            usage = driver.engine.usage()
+            seat = driver.member.seat
+            log.info(
+                "resources: memory %d MiB, CPU %.1f %%, disk %d MiB of which live %d MiB, "
+                "free %d MiB, connections %d, turns %d, flushes %d, applied %d",
+                resident_bytes() // MIB,
+                100 * (used - cpu) / (now - clock),
+                usage.on_disk // MIB,
+                usage.live // MIB,
+                usage.free // MIB,
+                0 if self._doors is None else self._doors.connections,
+                driver.turns,
+                driver.flushes,
+                0 if seat is None else seat.machine.applied,
+            )
+            clock, cpu = now, used
