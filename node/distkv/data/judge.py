@@ -11,8 +11,14 @@ from __future__ import annotations
 
 from enum import Enum
 
+from distkv.coding.checksum import checksum
+from distkv.coding.layout import piece_length
+from distkv.data.messages import ShardPiece
 from distkv.data.ports import Applied
 from distkv.ids import Ballot, ValueId
+
+STRIPES_MAX = 1 << 16
+"""Most stripes of one value: far above what the largest value needs."""
 
 
 class Verdict(Enum):
@@ -45,3 +51,18 @@ def is_member(applied: Applied, incarnation: int) -> bool:
     coordinator is no member belongs to a removed one.
     """
     return any(member.incarnation == incarnation for member in applied.configuration.members)
+
+
+def well_formed(piece: ShardPiece) -> bool:
+    """Whether numbers, lengths and checksum of a piece fit together."""
+    code = piece.code
+    return (
+        1 <= code.data_shards <= code.size
+        and 0 <= piece.shard < code.size
+        and 0 <= piece.stripe < STRIPES_MAX
+        and 0 <= piece.last <= STRIPES_MAX
+        and (not piece.last or piece.stripe == piece.last - 1)
+        and piece.length <= code.stripe_bytes
+        and len(piece.piece) == piece_length(piece.length, code.data_shards, piece.shard)
+        and checksum(piece.piece) == piece.crc
+    )

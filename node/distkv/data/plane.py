@@ -104,6 +104,7 @@ class DataPlane:
         """A connection to whoever sits (or claims to sit) at an ordinal."""
         if member.ordinal in self.peers:
             self.peer_down(member.ordinal)
+        self.sender.disconnected(member.ordinal)
         self.peers[member.ordinal] = member.incarnation
         self.disperser.peer_up(member)
 
@@ -162,11 +163,6 @@ class DataPlane:
     def own_waiting(self) -> int:
         """Own shards that wait for durability: if a turn adds to them, it must be flushed."""
         return len(self._own_stored)
-
-    @property
-    def has_output(self) -> bool:
-        """Whether `drain` would give anything: for a caller that turns only when it must."""
-        return self.keeper.has_output
 
     def flushed(self, turn: int) -> None:
         """Everything up to the batch of `turn` is durable."""

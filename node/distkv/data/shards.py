@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from distkv.coding.checksum import checksum
-from distkv.coding.layout import piece_length
 from distkv.data import rows
 from distkv.data.grace import Grace
-from distkv.data.judge import Verdict, is_member, judge
+from distkv.data.judge import Verdict, is_member, judge, well_formed
 from distkv.data.messages import (
     Found,
     Refusal,
@@ -47,9 +46,6 @@ from distkv.storage.base import (
     StorageOperation,
     Table,
 )
-
-STRIPES_MAX = 1 << 16
-"""Most stripes of one value: far above what the largest value needs."""
 
 HELD_BACK_MAX = 1024
 """Repair pieces that wait for their slot, whatever their size."""
@@ -250,7 +246,7 @@ class ShardKeeper:
 
     def _take(self, sender: Member, piece: ShardPiece, named: bool) -> None:
         value_id = piece.value_id
-        if not _well_formed(piece):
+        if not well_formed(piece):
             self.counters.wrong += 1
             self._refuse(sender, piece, Refusal.BUSY)
             return
@@ -336,6 +332,7 @@ class ShardKeeper:
         shard = self._find(value_id)
         if shard is None:
             return
+        assert self._applied.key_of(value_id) is None, "a named shard is never dropped"
         self.counters.held -= shard.header.complete
         self.counters.piece_bytes -= shard.header.piece_bytes
         self.counters.dropped += 1
@@ -461,11 +458,6 @@ class ShardKeeper:
         if shard.named and shard.header.complete and shard.changed < 0:
             self._forget(value_id)
 
-    @property
-    def has_output(self) -> bool:
-        """Whether any drain would give something."""
-        return bool(self._writes or self._replies or self._stored)
-
     def drain_writes(self) -> list[StorageOperation]:
         """Rows for the member's atomic batch of this turn."""
         writes, self._writes = self._writes, []
@@ -506,17 +498,3 @@ class ShardKeeper:
                 if shard is not None and shard.changed == changed:
                     shard.changed = -1
                     self._release(value_id, shard)
-
-
-def _well_formed(piece: ShardPiece) -> bool:
-    code = piece.code
-    return (
-        1 <= code.data_shards <= code.size
-        and 0 <= piece.shard < code.size
-        and 0 <= piece.stripe < STRIPES_MAX
-        and 0 <= piece.last <= STRIPES_MAX
-        and (not piece.last or piece.stripe == piece.last - 1)
-        and piece.length <= code.stripe_bytes
-        and len(piece.piece) == piece_length(piece.length, code.data_shards, piece.shard)
-        and checksum(piece.piece) == piece.crc
-    )

@@ -414,7 +414,8 @@ class World:
         end = self.kernel.now + seconds
         while True:
             for node in self.nodes:
-                if node.plane.has_output:
+                keeper = node.plane.keeper
+                if keeper._writes or keeper._replies or keeper._stored:
                     node.wake()
             when = self.kernel.next_timer()
             if when is None or when > end:
@@ -422,12 +423,14 @@ class World:
                 return
             self.kernel.run(when)
 
-    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    def until(
+        self, condition: Callable[[], bool], seconds: float = 60.0, grain: float = 0.0005
+    ) -> None:
         """Let time pass until `condition`; fails after `seconds` of virtual time."""
         end = self.kernel.now + seconds
         while not condition():
             assert self.kernel.now < end, "the condition was not met in time"
-            self.step(0.0005)
+            self.step(grain)
 
     def wait(self, future: Future[Any], seconds: float = 60.0) -> Any:
         self.until(lambda: future.done, seconds)
