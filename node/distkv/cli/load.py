@@ -37,9 +37,13 @@ class Work(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Requests acknowledged in the counted time; latencies in milliseconds."""
+    """Requests acknowledged in the counted time; latencies in milliseconds.
+
+    `acknowledged`: all of the run, warm-up included.
+    """
 
     requests: int
+    acknowledged: int
     errors: int
     seconds: float
     per_second: float
@@ -176,11 +180,15 @@ def summarize(clock: Clock, seconds: float) -> Result:
 
     return Result(
         len(ordered),
+        clock.acknowledged,
         clock.errors,
         round(seconds, 3),
         round(len(ordered) / max(1e-9, seconds), 1),
-        *(round(quantile(share), 3) for share in (0.5, 0.95, 0.99, 1.0)),
-        first_error=clock.first_error,
+        round(quantile(0.5), 3),
+        round(quantile(0.95), 3),
+        round(quantile(0.99), 3),
+        round(quantile(1.0), 3),
+        clock.first_error,
     )
 
 

@@ -39,7 +39,7 @@ async def gather(directory: Directory, identity: Identity, children: list[Child]
         "data_shards": identity.data_shards,
         "parity_shards": identity.parity_shards,
         "leader": leader_of(said),
-        "shards_missing": _most(said, "shards_missing"),
+        "shards_missing": _sum(said, "shards_missing"),
         "shards_corrupt": _sum(said, "shards_corrupt"),
         "ready": ready,
         "nodes": nodes,
@@ -80,12 +80,6 @@ def _node(plan: PortPlan, ordinal: int, child: Child, answer: Answer) -> dict[st
             "down": "taken down",
         }.get(child.state, f"ended by itself (exit code {child.exit_code})")
     return found
-
-
-def _most(said: list[dict[str, Any]], field: str) -> int | None:
-    """Every node counts the whole cluster's; the one that knows most is right."""
-    numbers = [body[field] for body in said if isinstance(body.get(field), int)]
-    return max(numbers) if numbers else None
 
 
 def _sum(said: list[dict[str, Any]], field: str) -> int | None:
