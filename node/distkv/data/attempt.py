@@ -135,6 +135,14 @@ class Attempt:
         target.state = State.STORED
         return target
 
+    @property
+    def stored_count(self) -> int:
+        """Members that hold their shard durably."""
+        count = 0
+        for target in self.targets.values():
+            count += target.state is State.STORED
+        return count
+
     def holders(self) -> tuple[Member, ...]:
         """Members that hold their shard durably, by ordinal."""
         return tuple(

@@ -247,7 +247,8 @@ class Dispersal:
     def on_stored(self, attempt: Attempt, target: Target) -> None:
         """A member holds its shard durably."""
         self._measure(attempt, target)
-        self.check()
+        if self.phase is Phase.RUNNING and not self._won():
+            self._resume()
 
     def _measure(self, attempt: Attempt, target: Target) -> None:
         """Time of an acknowledgement; of a late one, at first the time it took at least."""
@@ -268,17 +269,22 @@ class Dispersal:
         """Win, wait, or take the next step down; called after everything that happens."""
         if self.phase is not Phase.RUNNING:
             return
-        for attempt in self.attempts:
-            holders = attempt.holders()
-            if len(holders) >= attempt.need:
-                self._win(attempt, holders)
-                return
+        if self._won():
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self.attempts:
             self._step_down(self.attempts[-1])
         self._resume()
+
+    def _won(self) -> bool:
+        """Whether an attempt has enough durable shards now."""
+        for attempt in self.attempts:
+            if attempt.stored_count >= attempt.need:
+                self._win(attempt, attempt.holders())
+                return True
+        return False
 
     def _step_down(self, attempt: Attempt) -> None:
         now = self._kernel.now
