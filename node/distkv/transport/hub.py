@@ -13,25 +13,25 @@ a pair may greet at once; the result is one connection:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from distkv.transport import handshake
 from distkv.transport.base import STREAMS, Handler, Identity, Lane
-from distkv.transport.handshake import BadGreeting, Greeting
-from distkv.transport.keys import ClusterKey, KeyRing, connection_keys
-from distkv.transport.options import DEFAULT_OPTIONS, Options
-from distkv.transport.packet import DATA, DATAGRAM_OVERHEAD, HEADER, HELLO, WELCOME
-from distkv.transport.session import (
+from distkv.transport.connection import (
     KEY_RETIRED,
     REPLACED,
     STOPPED,
     Parameters,
-    Session,
     Statistics,
 )
+from distkv.transport.handshake import BadGreeting, Greeting
+from distkv.transport.keys import ClusterKey, KeyRing, connection_keys
+from distkv.transport.options import DEFAULT_OPTIONS, Options
+from distkv.transport.packet import DATA, DATAGRAM_OVERHEAD, HEADER, HELLO, WELCOME
+from distkv.transport.peers import Address, Dial, HalfOpen, Peer
+from distkv.transport.session import Session
 
-Address = Hashable
 Datagrams = list[tuple[Address, list[bytes]]]
 
 HELLOS_REMEMBERED = 1024
@@ -41,58 +41,6 @@ IGNORE_ATTEMPTS = 2
 HIGHER_WAITS = 0.03
 """Head start (seconds) of the lower ordinal's greeting."""
 REFUSED_WAIT = 1.0
-
-
-class _Dial:
-    """A greeting under way."""
-
-    __slots__ = ("attempt", "connection", "deadline", "hello", "key", "started")
-
-    def __init__(self, connection: int, hello: bytes, key: ClusterKey, attempt: int) -> None:
-        self.connection = connection
-        self.hello = hello
-        self.key = key
-        self.attempt = attempt
-        self.started = self.deadline = 0.0
-
-
-class _Peer:
-    """What is known of a seat. `incarnation`, `boot`: of its last confirmed connection."""
-
-    __slots__ = (
-        "address",
-        "attempts",
-        "boot",
-        "dial",
-        "dial_at",
-        "half_open",
-        "incarnation",
-        "ordinal",
-        "session",
-        "wanted",
-    )
-
-    def __init__(self, ordinal: int) -> None:
-        self.ordinal = ordinal
-        self.address: Address | None = None
-        self.wanted = False
-        self.session: Session | None = None
-        self.half_open: _HalfOpen | None = None
-        self.dial: _Dial | None = None
-        self.dial_at = 0.0
-        self.attempts = 0
-        self.incarnation = -1
-        self.boot = -1
-
-
-class _HalfOpen(NamedTuple):
-    """An incoming connection whose initiator has proved nothing yet."""
-
-    session: Session
-    peer: _Peer
-    address: Address
-    key: ClusterKey
-    deadline: float
 
 
 class PeerStatistics(NamedTuple):
@@ -122,9 +70,9 @@ class Hub:
         self._entropy = entropy
         self._options = options
         self._socket_buffer = socket_buffer
-        self._peers: dict[int, _Peer] = {}
-        self._connections: dict[int, _Peer] = {}
-        self._half_open: dict[int, _HalfOpen] = {}
+        self._peers: dict[int, Peer] = {}
+        self._connections: dict[int, Peer] = {}
+        self._half_open: dict[int, HalfOpen] = {}
         self._session_keys: dict[int, ClusterKey] = {}
         self._hellos: dict[bytes, float] = {}
         self._out: Datagrams = []
@@ -212,12 +160,18 @@ class Hub:
             return
         kind = datagram[0]
         if kind & DATA:
-            connection = HEADER.unpack_from(datagram)[1]
+            kind, connection, low = HEADER.unpack_from(datagram)
             peer = self._connections.get(connection)
             if peer is not None:
-                self._data(peer, datagram, address, now)
+                session = peer.session
+                assert session is not None
+                messages = session.receive(kind, low, datagram, now)
+                if messages is None:
+                    self._suspect(address, "bad_tag", f"connection of node {peer.ordinal}")
+                else:
+                    self._deliver(peer, session, messages, address, now)
             elif connection in self._half_open:
-                self._confirm(connection, datagram, address, now)
+                self._confirm(connection, kind, low, datagram, address, now)
             return
         try:
             if kind == HELLO:
@@ -230,20 +184,9 @@ class Hub:
     def _suspect(self, address: Address, kind: str, detail: str) -> None:
         self._handler.on_suspicion(str(address), kind, detail)
 
-    def _data(
-        self, peer: _Peer, datagram: bytes | memoryview, address: Address, now: float
-    ) -> None:
-        session = peer.session
-        assert session is not None
-        messages = session.receive(datagram, now)
-        if messages is None:
-            self._suspect(address, "bad_tag", f"connection of node {peer.ordinal}")
-            return
-        self._deliver(peer, session, messages, address, now)
-
     def _deliver(
         self,
-        peer: _Peer,
+        peer: Peer,
         session: Session,
         messages: list[tuple[int, bytes]],
         address: Address,
@@ -268,10 +211,10 @@ class Hub:
 
     # ---- greeting ----------------------------------------------------------------------------
 
-    def _peer(self, ordinal: int) -> _Peer:
+    def _peer(self, ordinal: int) -> Peer:
         peer = self._peers.get(ordinal)
         if peer is None:
-            peer = self._peers[ordinal] = _Peer(ordinal)
+            peer = self._peers[ordinal] = Peer(ordinal)
         return peer
 
     def _connection_id(self) -> int:
@@ -296,14 +239,14 @@ class Hub:
             self._socket_buffer,
         )
 
-    def _dial(self, peer: _Peer, now: float) -> None:
+    def _dial(self, peer: Peer, now: float) -> None:
         """Send a fresh HELLO, never the same twice."""
         connection = self._connection_id()
         key = self._keys.current
         greeting = self._greeting(handshake.ACCEPTED, peer.ordinal, connection)
         hello = handshake.seal_hello(key, self._entropy(handshake.RANDOM_BYTES), greeting)
         peer.attempts += 1
-        dial = peer.dial = _Dial(connection, hello, key, peer.attempts)
+        dial = peer.dial = Dial(connection, hello, key, peer.attempts)
         options = self._options
         wait = options.dial_timeout * 1.5 ** min(peer.attempts - 1, 16)
         jitter = 0.75 + self._entropy(1)[0] / 512
@@ -376,7 +319,7 @@ class Hub:
 
     def _half_open_for(
         self,
-        peer: _Peer,
+        peer: Peer,
         key: ClusterKey,
         hello: bytes,
         greeting: Greeting,
@@ -400,7 +343,7 @@ class Hub:
             self._options.dial_timeout,
         )
         deadline = now + self._options.dial_timeout_limit
-        peer.half_open = _HalfOpen(session, peer, address, key, deadline)
+        peer.half_open = HalfOpen(session, peer, address, key, deadline)
         self._half_open[connection] = peer.half_open
 
     def _welcome(self, datagram: bytes, address: Address, now: float) -> None:
@@ -429,10 +372,16 @@ class Hub:
         self._establish(peer, session, dial.key, address, now)
 
     def _confirm(
-        self, connection: int, datagram: bytes | memoryview, address: Address, now: float
+        self,
+        connection: int,
+        flags: int,
+        low: int,
+        datagram: bytes | memoryview,
+        address: Address,
+        now: float,
     ) -> None:
         half_open = self._half_open[connection]
-        messages = half_open.session.receive(datagram, now)
+        messages = half_open.session.receive(flags, low, datagram, now)
         if messages is None:
             self._suspect(address, "bad_tag", f"new connection of {half_open.session.peer}")
             return
@@ -444,7 +393,7 @@ class Hub:
         self._deliver(peer, half_open.session, messages, address, now)
 
     def _establish(
-        self, peer: _Peer, session: Session, key: ClusterKey, address: Address, now: float
+        self, peer: Peer, session: Session, key: ClusterKey, address: Address, now: float
     ) -> None:
         if peer.half_open is not None:
             del self._half_open[peer.half_open.session.local]
@@ -463,14 +412,14 @@ class Hub:
         self._session_keys[session.local] = key
         self._handler.on_peer_up(session.peer)
 
-    def _drop(self, peer: _Peer, reason: str, code: int, now: float) -> None:
+    def _drop(self, peer: Peer, reason: str, code: int, now: float) -> None:
         """End a connection from our side."""
         session = peer.session
         assert session is not None
         self._out.append((peer.address, [session.close(code, now)]))
         self._gone(peer, reason, now)
 
-    def _gone(self, peer: _Peer, reason: str, now: float) -> None:
+    def _gone(self, peer: Peer, reason: str, now: float) -> None:
         session = peer.session
         assert session is not None
         peer.session = None

@@ -7,10 +7,14 @@ the window: the sender may charge `consumed + window` in all, which CREDIT frame
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import TypeAlias
 
 from distkv.transport.base import STREAMS
 from distkv.transport.options import MESSAGE_OVERHEAD
 from distkv.transport.packet import Malformed
+
+Messages: TypeAlias = list[tuple[int, bytes]]
+"""(lane, payload) in the order of delivery."""
 
 _HALF = 0x80000000
 _MASK = 0xFFFFFFFF
@@ -60,33 +64,35 @@ class IncomingLane:
     """Messages of one lane from one peer. Methods raise Malformed for what no peer may send."""
 
     __slots__ = (
-        "_announced",
         "_expected",
+        "_lane",
         "_message_limit",
         "_waiting",
         "_window",
         "consumed",
+        "credit_at",
         "held",
     )
 
-    def __init__(self, window: int, message_limit: int) -> None:
+    def __init__(self, lane: int, window: int, message_limit: int) -> None:
+        self._lane = lane
         self._window = window
         self._message_limit = message_limit
         self._expected = [0] * STREAMS
         self._waiting: list[dict[int, Assembly | bytes]] = [{} for _ in range(STREAMS)]
-        self._announced = window
         self.consumed = 0
+        self.credit_at = window >> 2
         self.held = 0
 
-    def whole(self, stream: int, sequence: int, payload: bytes, ready: list[bytes]) -> None:
-        """A complete message; appends to `ready` whatever may be delivered now."""
+    def whole(self, stream: int, sequence: int, payload: bytes, out: Messages) -> None:
+        """A complete message; appends to `out` whatever may be delivered now."""
         waiting = self._waiting[stream]
         if sequence == self._expected[stream] and sequence not in waiting:
             self._expected[stream] = (sequence + 1) & _MASK
             self.consumed += len(payload) + MESSAGE_OVERHEAD
-            ready.append(payload)
+            out.append((self._lane, payload))
             if waiting:
-                self._drain(stream, ready)
+                self._drain(stream, out)
             return
         if (sequence - self._expected[stream]) & _MASK >= _HALF:
             return
@@ -98,7 +104,7 @@ class IncomingLane:
         elif isinstance(held, Assembly) and held.total != len(payload):
             raise Malformed("two lengths for one message")
         waiting[sequence] = payload
-        self._drain(stream, ready)
+        self._drain(stream, out)
 
     def part(
         self,
@@ -107,7 +113,7 @@ class IncomingLane:
         total: int,
         offset: int,
         piece: bytes | memoryview,
-        ready: list[bytes],
+        out: Messages,
     ) -> None:
         """A piece of a message of `total` bytes."""
         if not piece or offset + len(piece) > total or total > self._message_limit:
@@ -126,14 +132,14 @@ class IncomingLane:
         held.add(offset, piece)
         if not held.missing:
             waiting[sequence] = held.payload()
-            self._drain(stream, ready)
+            self._drain(stream, out)
 
     def _hold(self, length: int) -> None:
         if self.held + length + MESSAGE_OVERHEAD > self._window:
             raise Malformed("more sent than was granted")
         self.held += length + MESSAGE_OVERHEAD
 
-    def _drain(self, stream: int, ready: list[bytes]) -> None:
+    def _drain(self, stream: int, out: Messages) -> None:
         waiting = self._waiting[stream]
         sequence = self._expected[stream]
         while True:
@@ -144,15 +150,14 @@ class IncomingLane:
             charge = len(payload) + MESSAGE_OVERHEAD
             self.held -= charge
             self.consumed += charge
-            ready.append(payload)
+            out.append((self._lane, payload))
             sequence = (sequence + 1) & _MASK
         self._expected[stream] = sequence
 
-    def credit_due(self) -> bool:
-        """Whether the sender should hear of new room (a quarter of the window has moved)."""
-        return self.consumed + self._window - self._announced >= self._window >> 2
-
     def credit(self) -> int:
-        """The total charge the sender may reach, to be told now."""
-        self._announced = self.consumed + self._window
-        return self._announced
+        """The total charge the sender may reach, to be told now.
+
+        Due again when `consumed` reaches `credit_at`: a quarter of the window has moved.
+        """
+        self.credit_at = self.consumed + (self._window >> 2)
+        return self.consumed + self._window

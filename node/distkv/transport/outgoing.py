@@ -59,16 +59,16 @@ class OutgoingLane:
     """Queue of one lane towards one peer, bounded by `queue_limit` bytes."""
 
     __slots__ = (
-        "_active",
         "_charged",
         "_credit",
-        "_lost",
         "_message_limit",
         "_queue_limit",
         "_sequences",
         "_streams",
+        "active",
         "blocked",
         "lane",
+        "lost",
         "queued",
         "refused",
         "resent",
@@ -82,8 +82,8 @@ class OutgoingLane:
         self._charged = 0
         self._sequences = [0] * STREAMS
         self._streams: list[deque[Message]] = [deque() for _ in range(STREAMS)]
-        self._active: deque[int] = deque()
-        self._lost: deque[Chunk] = deque()
+        self.active: deque[int] = deque()
+        self.lost: deque[Chunk] = deque()
         self.blocked = False
         self.queued = 0
         self.refused = False
@@ -105,13 +105,13 @@ class OutgoingLane:
         self._sequences[stream] = (sequence + 1) & 0xFFFFFFFF
         waiting = self._streams[stream]
         if not waiting:
-            self._active.append(stream)
+            self.active.append(stream)
         waiting.append(Message(sequence, payload))
         return True
 
     def ready(self) -> bool:
         """Whether `fill` has something to put into a datagram."""
-        return bool(self._lost) or (bool(self._active) and not self.blocked)
+        return bool(self.lost) or (bool(self.active) and not self.blocked)
 
     def grant(self, credit: int) -> None:
         """The receiver lets us start messages up to this total charge."""
@@ -123,9 +123,9 @@ class OutgoingLane:
         self, room: int, parts: list[bytes | memoryview], chunks: list[Chunk], number: int
     ) -> int:
         """Append frames of at most `room` bytes to `parts`; the room that is left."""
-        if self._lost:
+        if self.lost:
             room = self._fill_lost(room, parts, chunks, number)
-        active = self._active
+        active = self.active
         while active:
             stream = active[0]
             waiting = self._streams[stream]
@@ -163,7 +163,7 @@ class OutgoingLane:
     def _fill_lost(
         self, room: int, parts: list[bytes | memoryview], chunks: list[Chunk], number: int
     ) -> int:
-        lost = self._lost
+        lost = self.lost
         while lost:
             chunk = lost[0]
             if chunk.done:
@@ -193,13 +193,13 @@ class OutgoingLane:
         """Packet `number` that carried `chunk` is lost, or is worth sending twice."""
         if not chunk.done and chunk.carrier == number:
             chunk.carrier = QUEUED_AGAIN
-            self._lost.append(chunk)
+            self.lost.append(chunk)
 
     def probe(self, chunk: Chunk) -> None:
         """Send `chunk` once more, whichever packet carried it last: nothing is heard of any."""
         if not chunk.done and chunk.carrier != QUEUED_AGAIN:
             chunk.carrier = QUEUED_AGAIN
-            self._lost.append(chunk)
+            self.lost.append(chunk)
 
     def acknowledge(self, chunk: Chunk) -> bool:
         """The peer holds `chunk`. True if a queue that refused has room again."""

@@ -17,7 +17,7 @@ NEVER = float("inf")
 class SizeSearch:
     """`size`: bytes of UDP payload that are known to pass. `when`: time of the next step."""
 
-    __slots__ = ("_candidate", "_interval", "_number", "_pause", "_sizes", "_tries", "size", "when")
+    __slots__ = ("_candidate", "_interval", "_pause", "_sizes", "_tries", "number", "size", "when")
 
     def __init__(self, options: Options, now: float) -> None:
         self._sizes = options.datagram_sizes
@@ -25,7 +25,7 @@ class SizeSearch:
         self._pause = 1.0
         self._candidate = 0
         self._tries = 0
-        self._number = -1
+        self.number = -1
         self.size = BASE_DATAGRAM
         self.when = now if self._sizes else NEVER
 
@@ -33,7 +33,7 @@ class SizeSearch:
         """Size of the probe to send now; 0: none. A probe still out counts as lost."""
         if now < self.when:
             return 0
-        if self._number >= 0:
+        if self.number >= 0:
             self._failed()
         if self._candidate == len(self._sizes) or self._sizes[self._candidate] <= self.size:
             self._candidate = self._tries = 0
@@ -43,11 +43,11 @@ class SizeSearch:
 
     def sent(self, number: int, deadline: float) -> None:
         """Packet `number` is the probe; it counts as lost at `deadline`."""
-        self._number = number
+        self.number = number
         self.when = deadline
 
     def _failed(self) -> None:
-        self._number = -1
+        self.number = -1
         self._tries += 1
         if self._tries == TRIES:
             self._tries = 0
@@ -57,17 +57,17 @@ class SizeSearch:
         """The local interface takes no datagram of `size` bytes."""
         if size <= self.size:
             self.black_hole(now)
-        elif self._number >= 0 and self._sizes[self._candidate] >= size:
+        elif self.number >= 0 and self._sizes[self._candidate] >= size:
             self._tries = TRIES - 1
             self._failed()
             self.when = now
 
     def acknowledged(self, runs: list[tuple[int, int]], now: float) -> bool:
         """True if the probe arrived: `size` has grown."""
-        if self._number < 0 or not any(low <= self._number <= high for low, high in runs):
+        if self.number < 0 or not any(low <= self.number <= high for low, high in runs):
             return False
         self.size = self._sizes[self._candidate]
-        self._number = -1
+        self.number = -1
         self._tries = 0
         self.when = now
         return True
@@ -76,6 +76,6 @@ class SizeSearch:
         """Large datagrams vanish: back to the base size, and search again after a pause."""
         self.size = BASE_DATAGRAM
         self._candidate = self._tries = 0
-        self._number = -1
+        self.number = -1
         self.when = now + self._pause
         self._pause = min(2 * self._pause, self._interval)

@@ -78,7 +78,8 @@ class Recovery:
 
     def pto(self) -> float:
         """Probe timeout without back-off (RFC 9002, 6.2.1)."""
-        return self.srtt + max(4 * self.variation, GRANULARITY) + self._ack_delay
+        spread = 4 * self.variation
+        return self.srtt + (spread if spread > GRANULARITY else GRANULARITY) + self._ack_delay
 
     def timeout(self) -> float | None:
         """When `expired` wants to be called."""
@@ -86,6 +87,8 @@ class Recovery:
             return self.loss_time
         if not self.sent:
             return None
+        if not self.pto_count:
+            return self._last_sent + self.pto()
         return self._last_sent + min(self.pto() * (1 << min(self.pto_count, 6)), PTO_LIMIT)
 
     def acknowledged(
@@ -102,11 +105,12 @@ class Recovery:
         newest = sent.get(largest)
         if newest is not None:
             self._sample(now - newest[0], delay, now)
-        self.largest = max(self.largest, largest)
+        if largest > self.largest:
+            self.largest = largest
         oldest = next(iter(sent)) if sent else largest + 1
         size = 0
         for low, high in runs:
-            for number in range(max(low, oldest), high + 1):
+            for number in range(low if low > oldest else oldest, high + 1):
                 packet = sent.pop(number, None)
                 if packet is not None:
                     arrived.append(packet)

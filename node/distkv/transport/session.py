@@ -8,13 +8,13 @@ bytes, `outgoing` and `incoming` for the lanes, `recovery` and `congestion` for 
 from __future__ import annotations
 
 from struct import error as struct_error
-from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
 from distkv.transport.base import Identity
 from distkv.transport.congestion import Congestion
-from distkv.transport.incoming import IncomingLane
+from distkv.transport.connection import REASONS, Parameters, Statistics
+from distkv.transport.incoming import IncomingLane, Messages
 from distkv.transport.keys import ConnectionKeys
 from distkv.transport.options import BASE_DATAGRAM, Options
 from distkv.transport.outgoing import Chunk, OutgoingLane
@@ -54,41 +54,6 @@ CONTROL_RESERVE = 64 * 1024
 PING_EVERY = 10
 """Each so-manieth sign of life asks for an acknowledgement, for the round-trip time."""
 
-REASONS = {0: "peer stopped", 1: "replaced", 2: "key retired", 3: "protocol error"}
-STOPPED, REPLACED, KEY_RETIRED, PROTOCOL_ERROR = range(4)
-
-
-class Parameters(NamedTuple):
-    """What the two greetings settled."""
-
-    local: int
-    """Connection id in datagrams to us."""
-    remote: int
-    control_credit: int
-    bulk_credit: int
-    socket_buffer: int
-
-
-class Statistics(NamedTuple):
-    """Counters of one connection since it was made; sizes in bytes, times in seconds."""
-
-    packets_sent: int
-    packets_received: int
-    bytes_sent: int
-    bytes_received: int
-    messages_sent: int
-    messages_received: int
-    packets_lost: int
-    chunks_resent: int
-    duplicates: int
-    forged: int
-    rtt: float
-    window: int
-    datagram: int
-    in_flight: int
-    queued_control: int
-    queued_bulk: int
-
 
 class Session:
     """State of one connection. `closed`: why it ended, once it did."""
@@ -121,8 +86,8 @@ class Session:
         self._bulk_out = OutgoingLane(
             1, options.bulk_queue, options.bulk_message, parameters.bulk_credit
         )
-        self._control_in = IncomingLane(options.control_window, options.control_message)
-        self._bulk_in = IncomingLane(options.bulk_window, options.bulk_message)
+        self._control_in = IncomingLane(0, options.control_window, options.control_message)
+        self._bulk_in = IncomingLane(1, options.bulk_window, options.bulk_message)
         self._ack_due: float | None = None
         self._newest_arrival = now
         self._credit_due = False
@@ -130,6 +95,7 @@ class Session:
         self._probes = 0
         self._unmarked = 0
         self._signs = 0
+        self._idle_until = now
         self._size = self._search.size
         self.last_heard = now
         self.last_sent = now
@@ -141,18 +107,21 @@ class Session:
 
     # ---- receiving -------------------------------------------------------------------------
 
-    def receive(self, datagram: bytes | memoryview, now: float) -> list[tuple[int, bytes]] | None:
+    def receive(
+        self, flags: int, low: int, datagram: bytes | memoryview, now: float
+    ) -> Messages | None:
         """Take one data datagram; the messages (lane, payload) that may be delivered.
+
+        `flags`, `low`: the first and the last field of its header.
 
         None: it is not authentic, and nothing was changed. `moved` tells whether it was the
         newest (then its source is the peer's present address). An authentic datagram that no
         correct peer sends closes the session: see `closed`.
         """
-        flags, _, low = HEADER.unpack_from(datagram)
         received = self._received
         number = expand(low, received.top)
         self.moved = False
-        out: list[tuple[int, bytes]] = []
+        out: Messages = []
         if received.seen(number):
             self._duplicates += 1
             return out
@@ -183,7 +152,7 @@ class Session:
         self._messages_received += len(out)
         return out
 
-    def _frames(self, plain: bytes, now: float, out: list[tuple[int, bytes]]) -> bool:
+    def _frames(self, plain: bytes, now: float, out: Messages) -> bool:
         """Act on each frame; whether the packet asks for an acknowledgement."""
         at, end = 0, len(plain)
         eliciting = False
@@ -194,7 +163,10 @@ class Session:
                 at += WHOLE_FRAME.size + length
                 if at > end:
                     raise Malformed("cut message")
-                self._whole(place, sequence, plain[at - length : at], out)
+                lane = self._lane_in(place)
+                lane.whole(place & STREAM_MASK, sequence, plain[at - length : at], out)
+                if lane.consumed >= lane.credit_at:
+                    self._credit_due = True
                 eliciting = True
             elif kind == ACK:
                 at = self._ack_frame(plain, at, now)
@@ -221,23 +193,13 @@ class Session:
         return eliciting
 
     def _lane_in(self, place: int) -> IncomingLane:
+        if place <= STREAM_MASK:
+            return self._control_in
         if place >> STREAM_BITS > 1:
             raise Malformed("no such lane")
-        return self._bulk_in if place >> STREAM_BITS else self._control_in
+        return self._bulk_in
 
-    def _whole(
-        self, place: int, sequence: int, payload: bytes, out: list[tuple[int, bytes]]
-    ) -> None:
-        ready: list[bytes] = []
-        lane = self._lane_in(place)
-        lane.whole(place & STREAM_MASK, sequence, payload, ready)
-        number = place >> STREAM_BITS
-        for message in ready:
-            out.append((number, message))
-        if ready and lane.credit_due():
-            self._credit_due = True
-
-    def _part(self, plain: bytes, at: int, out: list[tuple[int, bytes]]) -> int:
+    def _part(self, plain: bytes, at: int, out: Messages) -> int:
         _, place, sequence, total, offset, length = PART_FRAME.unpack_from(plain, at)
         at += PART_FRAME.size
         end: int = at + length
@@ -247,12 +209,9 @@ class Session:
             piece: bytes | memoryview = memoryview(plain)[at:end]
         else:
             piece = plain[at:end]  # a small view would keep the whole datagram alive
-        ready: list[bytes] = []
         lane = self._lane_in(place)
-        lane.part(place & STREAM_MASK, sequence, total, offset, piece, ready)
-        for message in ready:
-            out.append((place >> STREAM_BITS, message))
-        if ready and lane.credit_due():
+        lane.part(place & STREAM_MASK, sequence, total, offset, piece, out)
+        if lane.consumed >= lane.credit_at:
             self._credit_due = True
         return end
 
@@ -278,7 +237,7 @@ class Session:
                     self.drained.append(chunk.lane.lane)
         if lost:
             self._again(lost)
-        if self._search.acknowledged(runs, now):
+        if self._search.number >= 0 and self._search.acknowledged(runs, now):
             self._resize()
         return at
 
@@ -309,6 +268,7 @@ class Session:
     def transmit(self, now: float) -> list[bytes]:
         """Datagrams to send now, at most `Options.burst` bytes; see `timeout` for the next."""
         out: list[bytes] = []
+        control, bulk = self._control_out, self._bulk_out
         budget = self._options.burst
         while budget > 0:
             datagram = self._datagram(now)
@@ -316,6 +276,8 @@ class Session:
                 break
             out.append(datagram)
             budget -= len(datagram)
+            if not (bulk.active or bulk.lost or control.active or control.lost):
+                break
         if now >= self._search.when:
             probe = self._search.next(now)
             if probe:
@@ -340,8 +302,10 @@ class Session:
 
     def _datagram(self, now: float) -> bytes | None:
         """The next datagram, or None if nothing may or need be sent."""
-        control = self._control_out.ready() and self._control_allowed()
-        bulk = self._bulk_out.ready() and self._bulk_allowed(now)
+        lane = self._control_out
+        control = (lane.active or lane.lost) and lane.ready() and self._control_allowed()
+        lane = self._bulk_out
+        bulk = (lane.active or lane.lost) and lane.ready() and self._bulk_allowed(now)
         due = self._ack_due
         if not (control or bulk or self._ping or self._credit_due):
             if now >= self.last_sent + self._options.ping_interval:
@@ -439,26 +403,37 @@ class Session:
     # ---- time ------------------------------------------------------------------------------
 
     def timeout(self, now: float) -> float:
-        """When `on_timer` and then `transmit` must be called (now, if there is more to send)."""
-        when = min(
-            self.last_sent + self._options.ping_interval,
-            self.last_heard + self._options.dead_after,
-            self._search.when,
-        )
-        if self._ack_due is not None and self._ack_due < when:
-            when = self._ack_due
-        recovery = self._recovery.timeout()
-        if recovery is not None and recovery < when:
-            when = recovery
+        """When `on_timer` and then `transmit` must be called (now, if there is more to send).
+
+        It may be too early: the three times that only ever move on are looked at again when
+        the earliest of them has passed.
+        """
         if self._ping or self._credit_due:
             return now
-        if self._control_out.ready() and self._control_allowed():
+        when = self._idle_until
+        if now >= when or self._search.when < when:
+            when = self._idle_until = min(
+                self.last_sent + self._options.ping_interval,
+                self.last_heard + self._options.dead_after,
+                self._search.when,
+            )
+        due = self._ack_due
+        if due is not None and due < when:
+            when = due
+        if self._recovery.sent:
+            due = self._recovery.timeout()
+            if due is not None and due < when:
+                when = due
+        lane = self._control_out
+        if (lane.active or lane.lost) and lane.ready() and self._control_allowed():
             return now
-        if self._bulk_out.ready() and (
-            self._probes or self._recovery.in_flight < self._congestion.window
-        ):
+        lane = self._bulk_out
+        if (lane.active or lane.lost) and lane.ready() and self._window_open():
             return min(when, max(self._congestion.pace, now))
         return when
+
+    def _window_open(self) -> bool:
+        return self._probes > 0 or self._recovery.in_flight < self._congestion.window
 
     def on_timer(self, now: float) -> None:
         """Losses, probes, death. Harmless when called early."""

@@ -28,7 +28,7 @@ def test_any_overlapping_pieces_assemble(total: int, cuts: list[tuple[int, int]]
 @pytest.mark.parametrize("first", [0, 0xFFFFFFF0])
 def test_order_per_stream_and_no_duplicates(first: int) -> None:
     generator = random.Random(5)
-    lane = IncomingLane(1 << 20, 1 << 16)
+    lane = IncomingLane(0, 1 << 20, 1 << 16)
     for stream in (3, 7):
         lane._expected[stream] = first  # as after 4 billion messages: the number wraps round
     arrivals = [(s, (first + n) & 0xFFFFFFFF, b"%d-%d" % (s, n)) for s in (3, 7) for n in range(40)]
@@ -36,19 +36,19 @@ def test_order_per_stream_and_no_duplicates(first: int) -> None:
     generator.shuffle(arrivals)
     got: dict[int, list[bytes]] = {3: [], 7: []}
     for stream, sequence, payload in arrivals:
-        ready: list[bytes] = []
+        ready: list[tuple[int, bytes]] = []
         if generator.random() < 0.5:
             lane.whole(stream, sequence, payload, ready)
         else:
             lane.part(stream, sequence, len(payload), 2, payload[2:], ready)
             lane.part(stream, sequence, len(payload), 0, payload[:3], ready)
-        got[stream] += ready
+        got[stream] += [message for _, message in ready]
     assert got == {s: [b"%d-%d" % (s, n) for n in range(40)] for s in (3, 7)}
     assert lane.held == 0
 
 
 def test_a_sender_that_ignores_its_credit_is_refused() -> None:
-    lane = IncomingLane(10_000, 5_000)
+    lane = IncomingLane(0, 10_000, 5_000)
     fitting = 10_000 // MESSAGE_OVERHEAD
     for sequence in range(1, fitting + 1):
         lane.whole(0, sequence, b"", [])
@@ -56,13 +56,13 @@ def test_a_sender_that_ignores_its_credit_is_refused() -> None:
         lane.whole(0, fitting + 1, b"", [])
     assert lane.held == fitting * MESSAGE_OVERHEAD
     with pytest.raises(Malformed):
-        IncomingLane(10_000, 5_000).part(0, 0, 5_001, 0, b"x", [])
+        IncomingLane(0, 10_000, 5_000).part(0, 0, 5_001, 0, b"x", [])
     with pytest.raises(Malformed):
-        IncomingLane(10_000, 5_000).part(0, 0, 10, 8, b"xyz", [])
+        IncomingLane(0, 10_000, 5_000).part(0, 0, 10, 8, b"xyz", [])
 
 
 def test_pieces_that_disagree_about_the_length_are_refused() -> None:
-    lane = IncomingLane(10_000, 5_000)
+    lane = IncomingLane(0, 10_000, 5_000)
     lane.part(0, 0, 100, 0, b"x", [])
     with pytest.raises(Malformed):
         lane.part(0, 0, 101, 1, b"x", [])
