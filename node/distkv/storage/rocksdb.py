@@ -327,7 +327,11 @@ class RocksEngine(_Reader):
     def _close_database(self) -> None:
         for view in self._views[:]:  # an open iterator would keep the database open
             view.close()
-        self._database.close()
+        # After a full disk closing fails in its own flush of the log, and then the object
+        # must go for RocksDB's lock to be released.
+        with suppress(Exception):
+            self._database.close()
+        del self._database
 
     def flush(self) -> None:
         """Return when everything written before the call is durable. Any thread.

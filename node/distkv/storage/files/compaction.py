@@ -41,8 +41,8 @@ from distkv.storage.files.segment import Segment
 MAX_LIVE_SHARE = 0.5
 MAX_STEP_ENTRIES = 2000
 """Directory entries looked at in one step: bounds its time when nearly all rows are dead."""
-WORTHWHILE_BYTES = 64 << 10
-"""After a search for a candidate found none, so much must change before the next one."""
+WORTHWHILE_SHARE = 64
+"""After a search found no candidate, 1/64 segment of rows must die before the next one."""
 
 
 class Compaction:
@@ -56,6 +56,7 @@ class Compaction:
         self._entries: Iterator[Entry] = iter(())
         self._retired: list[tuple[int, Segment]] = []
         self._idle_at: tuple[int, int] | None = None
+        self._worthwhile = log.segment_bytes // WORTHWHILE_SHARE
 
     def step(self, budget_bytes: int) -> bool:
         """Copy rows of about `budget_bytes`, or unlink what is done. True: there is more now.
@@ -87,16 +88,17 @@ class Compaction:
         return removed
 
     def _choose(self) -> bool:
-        dead, sealed = self._log.size - self._index.live, len(self._log.segments)
+        busy = self._log.busy()
+        dead, sealed = self._log.size - self._index.live, len(self._log.segments) - len(busy)
         if self._idle_at is not None:
             before, segments = self._idle_at
-            if segments == sealed and abs(dead - before) < WORTHWHILE_BYTES:
+            if segments == sealed and abs(dead - before) < self._worthwhile:
                 return False
         self._idle_at = None
         retired = {segment.number for _, segment in self._retired}
         best, share = None, MAX_LIVE_SHARE
-        for segment in self._log.sealed():
-            if segment.number in retired:
+        for number, segment in self._log.segments.items():
+            if number in busy or number in retired:
                 continue
             if segment.skipped_at is not None and segment.live >= segment.skipped_at:
                 continue

@@ -49,6 +49,7 @@ class Log:
         self.sequence = sequence
         self.durable = sequence
         self.size = sum(segment.size for segment in segments)
+        self.segment_bytes = options.segment_bytes
         self.failure: str | None = None
         self._options = options
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -232,13 +233,13 @@ class Log:
                     self._dirty.remove(segment)
                     self._settled.append(segment)
 
-    def sealed(self) -> list[Segment]:
-        """Segments that are full and flushed: compaction may take them. Oldest first."""
+    def busy(self) -> set[int]:
+        """Numbers of the segments that are not yet full, or not yet flushed."""
         with self._lock:
             busy = {segment.number for segment in self._dirty}
         if self.active is not None:
             busy.add(self.active.number)
-        return [segment for number, segment in self.segments.items() if number not in busy]
+        return busy
 
     def remove(self, segment: Segment) -> None:
         """Unlink a segment without live rows; it counts as existing until the next flush."""

@@ -1,0 +1,310 @@
+"""The files engine after torn writes, lost pages, lost names and rotten bytes."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from unit.storage.model import Rows, apply, contents, empty, make, random_batch
+
+from distkv.storage.base import CorruptRow, Put, StorageError, StorageOperation, Table
+from distkv.storage.files import FilesEngine
+from distkv.storage.files import format as files_format
+
+SECTOR = 512
+
+
+def abandon(engine: FilesEngine) -> None:
+    """End the engine as kill -9 would: nothing more is written or flushed."""
+    engine._log.close()
+    engine._lock.release()
+    engine._closed = True
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in directory.glob("*.segment")}
+
+
+def test_every_byte_prefix_of_the_last_batches(quick_path: Path) -> None:
+    rng = random.Random(1)
+    store, copy = quick_path / "store", quick_path / "copy"
+    engine = FilesEngine(store, reserve_bytes=0)
+    states = [empty()]
+    for _ in range(4):
+        batch = [*random_batch(rng), Put(Table.META, b"n", b"%d" % len(states))]
+        engine.write(batch)
+        states.append(apply(states[-1], batch))
+    engine.flush()
+    (flushed,) = sizes(store).values()
+    ends, flushed_batches = [flushed], len(states) - 1
+    for _ in range(5):
+        batch = [*random_batch(rng, 3), Put(Table.META, b"n", b"%d" % len(states))]
+        engine.write(batch)
+        states.append(apply(states[-1], batch))
+        ends.append(next(iter(sizes(store).values())))
+    abandon(engine)
+    assert ends[-1] - flushed > 1000
+    for size in range(flushed, ends[-1] + 1):
+        shutil.copytree(store, copy)
+        (segment,) = copy.glob("*.segment")
+        with segment.open("r+b") as file:
+            file.truncate(size)
+        again = FilesEngine(copy, reserve_bytes=0)
+        whole = flushed_batches + sum(1 for end in ends[1:] if end <= size)
+        assert contents(again) == states[whole], size
+        again.write([Put(Table.STATE, b"after", b"crash")])
+        abandon(again)
+        third = FilesEngine(copy, reserve_bytes=0)
+        assert third.get(Table.STATE, b"after") == b"crash"
+        assert third.get(Table.META, b"n") == states[whole][Table.META][b"n"]
+        abandon(third)
+        shutil.rmtree(copy)
+
+
+class Disk:
+    """What of a directory is durable, and what a crash may leave of the rest."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.durable: dict[str, bytes] = {}
+
+    def flushed(self) -> None:
+        """The engine's flush returned: segments and names are durable, hints are not."""
+        self.durable = {
+            path.name: path.read_bytes() for path in self.directory.glob("*.segment")
+        }
+
+    def crash(self, rng: random.Random, target: Path) -> None:
+        """Write to `target` what may be found after a power failure now."""
+        target.mkdir()
+        now = {path.name: path.read_bytes() for path in self.directory.glob("*.segment")}
+        newest = max(now, default="")
+        for name in sorted(now | self.durable):
+            if name not in now:  # removed, perhaps not durably
+                if rng.random() < 0.5:
+                    (target / name).write_bytes(self.durable[name])
+                continue
+            safe = self.durable.get(name)
+            if safe is None and name == newest and rng.random() < 0.3:
+                continue  # created, its name perhaps not durable
+            (target / name).write_bytes(self._torn(rng, now[name], len(safe or b"")))
+        for path in self.directory.glob("*.hint"):
+            raw = path.read_bytes()
+            if rng.random() < 0.8 and (target / path.with_suffix(".segment").name).exists():
+                (target / path.name).write_bytes(
+                    self._torn(rng, raw, 0) if rng.random() < 0.5 else raw
+                )
+
+    def _torn(self, rng: random.Random, raw: bytes, safe: int) -> bytes:
+        kept = bytearray(raw[: rng.randint(safe, len(raw))])
+        if rng.random() < 0.5:
+            for sector in range(safe // SECTOR, len(kept) // SECTOR + 1):
+                if rng.random() < 0.3:
+                    start, end = max(safe, sector * SECTOR), (sector + 1) * SECTOR
+                    kept[start:end] = bytes(len(kept[start:end]))
+        return bytes(kept)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_power_failures_with_compaction(seed: int, quick_path: Path) -> None:
+    """Random life with several crashes; each time a prefix of the batches is there."""
+    rng = random.Random(seed)
+    directory = quick_path / "0"
+    states: list[Rows] = [empty()]
+    for life in range(5):
+        engine = make("files", directory)
+        assert isinstance(engine, FilesEngine)
+        found = contents(engine)
+        assert found in states, f"seed {seed}: not a prefix at life {life}"
+        states = [found]
+        disk = Disk(directory)
+        disk.flushed()
+        for _ in range(rng.randrange(60)):
+            batch = random_batch(rng)
+            engine.write(batch)
+            states.append(apply(states[-1], batch))
+            for _ in range(rng.randrange(3)):
+                engine.compact_step(rng.choice([500, 5000]))
+            if rng.random() < 0.25:
+                engine.flush()
+                disk.flushed()
+                states = states[-1:]
+        directory = quick_path / str(life + 1)
+        disk.crash(rng, directory)
+        abandon(engine)
+
+
+def filled(directory: Path, batches: int, seed: int) -> Rows:
+    """A cleanly closed store in one segment, and its rows."""
+    rng = random.Random(seed)
+    engine = FilesEngine(directory, reserve_bytes=0)
+    model = empty()
+    for _ in range(batches):
+        batch: list[StorageOperation] = random_batch(rng)
+        engine.write(batch)
+        engine.flush()
+        model = apply(model, batch)
+    engine.close()
+    return model
+
+
+def check_no_lie(engine: FilesEngine, model: Rows) -> int:
+    """Every row is right or says that it is corrupt; returns the number of those."""
+    corrupt = 0
+    for table, rows in model.items():
+        assert engine.keys(table, limit=10_000) == sorted(rows)
+        for key, value in rows.items():
+            try:
+                assert engine.get(table, key) == value
+            except CorruptRow as error:
+                assert (error.table, error.key) == (table, key)
+                corrupt += 1
+    return corrupt
+
+
+def test_one_flipped_bit_anywhere(quick_path: Path) -> None:
+    model = filled(quick_path, 14, seed=5)
+    (segment,) = quick_path.glob("*.segment")
+    sound = segment.read_bytes()
+    rng = random.Random(6)
+    corrupt = 0
+    for position in range(len(sound)):
+        raw = bytearray(sound)
+        raw[position] ^= 1 << rng.randrange(8)
+        segment.write_bytes(raw)
+        engine = FilesEngine(quick_path, reserve_bytes=0)
+        found = check_no_lie(engine, model)
+        assert found <= 1
+        corrupt += found
+        abandon(engine)
+    live = sum(len(value) for rows in model.values() for value in rows.values())
+    assert corrupt == live
+
+
+def test_rotten_sectors_are_never_a_torn_tail(quick_path: Path) -> None:
+    """A zeroed sector in the middle: rows lost to it say so, or opening refuses."""
+    model = filled(quick_path, 30, seed=7)
+    (segment,) = quick_path.glob("*.segment")
+    sound = segment.read_bytes()
+    opened = refused = 0
+    last = len(sound) - 2 * files_format.HEAD_BYTES  # the closing mark itself may go
+    for start in range(0, last - SECTOR, 100):
+        raw = bytearray(sound)
+        raw[start : start + SECTOR] = bytes(SECTOR)
+        segment.write_bytes(raw)
+        try:
+            engine = FilesEngine(quick_path, reserve_bytes=0)
+        except StorageError as error:
+            assert "damaged beyond telling which rows" in str(error)
+            assert str(segment) in str(error)
+            refused += 1
+            continue
+        check_no_lie(engine, model)
+        opened += 1
+        abandon(engine)
+    assert opened > 20
+    assert refused > 20
+
+
+def test_rotten_row_heals_by_replacement_and_survives_compaction(quick_path: Path) -> None:
+    engine = make("files", quick_path)
+    assert isinstance(engine, FilesEngine)
+    value = random.Random(8).randbytes(900)
+    engine.write([Put(Table.SHARD, b"rotten", value), Put(Table.SHARD, b"sound", value)])
+    for n in range(30):
+        engine.write([Put(Table.SHARD, b"other", b"%03d" % n * 300)])
+    engine.flush()
+    first = min(quick_path.glob("*.segment"))
+    raw = bytearray(first.read_bytes())
+    raw[raw.index(value) + 450] ^= 1
+    first.write_bytes(raw)
+    with pytest.raises(CorruptRow, match=r"row b'rotten' of table SHARD"):
+        engine.get(Table.SHARD, b"rotten")
+    with pytest.raises(CorruptRow):
+        engine.scan(Table.SHARD)
+    assert engine.keys(Table.SHARD) == [b"other", b"rotten", b"sound"]
+    assert engine.get(Table.SHARD, b"sound") == value
+    for _ in range(100):
+        engine.compact_step()
+        engine.flush()
+    assert first.exists()
+    with pytest.raises(CorruptRow):
+        engine.get(Table.SHARD, b"rotten")
+    engine.write([Put(Table.SHARD, b"rotten", value)])
+    engine.flush()
+    assert engine.get(Table.SHARD, b"rotten") == value
+    while engine.compact_step():
+        engine.flush()
+    assert not first.exists()
+    assert dict(engine.scan(Table.SHARD))[b"sound"] == value
+    engine.close()
+
+
+def test_hints_change_nothing(quick_path: Path) -> None:
+    rng = random.Random(9)
+    store = quick_path / "store"
+    engine = make("files", store)
+    model = empty()
+    for _ in range(300):
+        batch = random_batch(rng)
+        engine.write(batch)
+        model = apply(model, batch)
+        engine.flush()
+    engine.close()
+    hints = sorted(store.glob("*.hint"))
+    assert len(hints) > 5
+    for damage in ("none", "flip", "cut", "missing"):
+        copy = quick_path / damage
+        shutil.copytree(store, copy)
+        for path in sorted(copy.glob("*.hint")):
+            raw = bytearray(path.read_bytes())
+            raw[rng.randrange(len(raw))] ^= 4
+            if damage == "flip":
+                path.write_bytes(raw)
+            elif damage == "cut":
+                path.write_bytes(raw[: rng.randrange(len(raw))])
+            elif damage == "missing":
+                path.unlink()
+        again = make("files", copy)
+        assert contents(again) == model
+        again.close()
+
+
+def test_later_version_is_refused(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_format, "VERSION", 2)
+    engine = FilesEngine(quick_path, reserve_bytes=0)
+    engine.write([Put(Table.META, b"a", b"b")])
+    engine.close()
+    monkeypatch.undo()
+    with pytest.raises(StorageError, match="has format version 2, this program reads 1"):
+        FilesEngine(quick_path)
+
+
+def test_unknown_table_is_refused(quick_path: Path) -> None:
+    engine = FilesEngine(quick_path, reserve_bytes=0)
+    engine._log.begin()
+    names = files_format.ENTRY.pack(files_format.PUT, 99, 1, 0, 0, 0) + b"k"
+    engine._log.append([], 0, names, 1, False)
+    engine.close()
+    with pytest.raises(StorageError, match="rows of table 99, unknown to this program"):
+        FilesEngine(quick_path)
+
+
+def test_a_missing_durable_segment_is_noticed(quick_path: Path) -> None:
+    engine = make("files", quick_path)
+    for n in range(40):
+        engine.write([Put(Table.SHARD, b"%d" % n, bytes(600))])
+    engine.flush()
+    engine.close()
+    middle = sorted(quick_path.glob("*.segment"))[2]
+    with middle.open("r+b") as file:
+        file.truncate(1000)
+    again = make("files", quick_path)  # its hint still names the rows
+    with pytest.raises(CorruptRow):
+        again.scan(Table.SHARD)
+    again.close()
+    middle.with_suffix(".hint").unlink()
+    with pytest.raises(StorageError, match="can no longer be trusted"):
+        make("files", quick_path)
