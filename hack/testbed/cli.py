@@ -67,8 +67,7 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("kubeconfig", help="print the path of the kubeconfig file")
     image = verbs.add_parser("load-image", help="make an image known to every node")
     image.add_argument("archive", type=Path, help="an OCI or Docker archive, as hack/image writes")
-    kubectl = verbs.add_parser("kubectl", help="run kubectl on the cluster", add_help=False)
-    kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
+    verbs.add_parser("kubectl", help="run kubectl on the cluster, with all that follows")
     node = verbs.add_parser(
         "node", help="take a node away, bring it back", description=NODE, formatter_class=raw
     )
@@ -81,8 +80,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def split_kubectl(words: list[str]) -> tuple[list[str], list[str]]:
+    """Ours, and what belongs to kubectl: options after that word are not ours to understand."""
+    verb = 0
+    while verb < len(words) and words[verb].startswith("-"):
+        verb += 2 if words[verb] == "--name" else 1
+    if words[verb : verb + 1] == ["kubectl"]:
+        return words[: verb + 1], words[verb + 1 :]
+    return words, []
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    words, rest = split_kubectl(list(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(words)
+    options.arguments = rest
     try:
         return _carry_out(options)
     except LabError as error:
