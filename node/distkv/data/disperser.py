@@ -152,12 +152,14 @@ class Disperser:
     def _send_next(self, attempt: Attempt, target: Target) -> bool:
         """Send one piece; one stripe for all members before the next, so it is coded once."""
         ordinal = target.member.ordinal
+        if target.next >= len(attempt.source.stripes):
+            return False
         blocked = self._blocked.get(ordinal)
-        if blocked is not None and attempt.value_id in blocked:
+        if blocked:
+            blocked[attempt.value_id] = attempt
             return False
         piece = attempt.piece(target)
-        if piece is None:
-            return False
+        assert piece is not None, "there is a stripe for it"
         if target.member == self._coordinator.member:
             self._keeper.receive(target.member, piece)
         elif not self._outbox.send(ordinal, piece, stream_of(attempt.value_id)):
@@ -249,6 +251,9 @@ class Disperser:
         for value_id, attempt in list(blocked.items()):
             found = self._attempts.get(value_id)
             if found is None:
+                continue
+            if self._blocked.get(ordinal):
+                self._blocked[ordinal][value_id] = attempt
                 continue
             target = attempt.targets.get(ordinal)
             while target is not None and target.state is State.SENDING:

@@ -24,7 +24,7 @@ from distkv.data.messages import (
 from distkv.data.ports import Addressed, Applied, Coordinator, Outbox
 from distkv.data.reader import Reader
 from distkv.data.repair import Repairer, RepairLimits
-from distkv.data.sending import Sender, answers
+from distkv.data.sending import PolledOutbox, Sender, answers
 from distkv.data.shards import KeeperLimits, ShardKeeper
 from distkv.ids import Member
 from distkv.kernel import Kernel
@@ -69,6 +69,7 @@ class DataPlane:
         own = coordinator.member
         self.own = own
         self.peers: dict[int, int] = {}
+        outbox = PolledOutbox(kernel, outbox, self.peers, self.drained)
         self.budget = MemoryBudget(limits.memory_in_flight)
         self.keeper = ShardKeeper(kernel, engine, applied, own, limits.keeper)
         self.sender = Sender(outbox, own.ordinal, self._receive_own)

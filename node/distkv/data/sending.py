@@ -8,10 +8,45 @@ from collections.abc import Callable, Iterator
 from distkv.data.messages import DataMessage, Found, ShardGiven, ShardWanted
 from distkv.data.ports import Addressed, Outbox, stream_of
 from distkv.data.shards import ShardKeeper
+from distkv.kernel import Kernel
 
 WAITING_MAX = 4096
 """Small messages and read requests that wait for one peer; what is beyond is dropped, and the
 asker asks elsewhere or again."""
+
+
+POLL_SECONDS = 0.005
+"""A full queue is tried again this soon, should nobody tell that it drained."""
+
+
+class PolledOutbox:
+    """An outbox whose refusals are always followed by `drained`, at the latest by a timer."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        outbox: Outbox,
+        peers: dict[int, int],
+        drained: Callable[[int], None],
+    ) -> None:
+        self._kernel = kernel
+        self._outbox = outbox
+        self._peers = peers
+        self._drained = drained
+        self._polling: dict[int, None] = {}
+
+    def send(self, ordinal: int, message: DataMessage, stream: int) -> bool:
+        """See ports.Outbox."""
+        if self._outbox.send(ordinal, message, stream):
+            return True
+        if ordinal in self._peers and ordinal not in self._polling:
+            self._polling[ordinal] = None
+            self._kernel.call_at(self._kernel.now + POLL_SECONDS, lambda: self._poll(ordinal))
+        return False
+
+    def _poll(self, ordinal: int) -> None:
+        del self._polling[ordinal]
+        self._drained(ordinal)
 
 
 class Sender:

@@ -320,3 +320,20 @@ def test_record_superseded_while_reading() -> None:
     )
     assert value == sample(9000, 2)
     assert newer == world.nodes[0].state.record(b"key")
+
+
+def test_a_full_queue_is_tried_again_though_nobody_tells() -> None:
+    world = World()
+    world.capacity = 1500
+    for node in world.nodes:
+        node.plane.drained = lambda ordinal: None  # type: ignore[method-assign]
+    values = {b"k%d" % i: sample(9000, i) for i in range(10)}
+    disperser = world.nodes[0].plane.disperser
+    started = {key: disperser.disperse(value) for key, value in values.items()}
+    for key, dispersal in started.items():
+        result = world.wait(dispersal.outcome(world.kernel.now + 5))
+        assert result.value_id.counter <= 10, "nobody was late"
+        world.put(key, result)
+        dispersal.close()
+    for key, value in values.items():
+        assert world.read(key, 3) == value
