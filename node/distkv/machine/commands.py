@@ -54,6 +54,8 @@ EXPIRY_NEVER, EXPIRY_AT, EXPIRY_AFTER, EXPIRY_KEEP = range(4)
 REPLACE, LAYOUT, RETIRE, OWNER = range(1, 5)
 """Kinds of configuration changes."""
 
+NUMBER_END = 2**63
+"""Versions, sequence numbers, counters and incarnations are below."""
 TIME_MAX = 2**52 - 1
 """Largest time in ms; sums of two still fit everywhere."""
 KEY_BYTES_MAX = 4096
@@ -218,7 +220,7 @@ def wire_restripe(key: bytes, old: ValueId, dispersed: Dispersed) -> WireMutatio
 
 def wire_check(key: bytes, condition: Condition) -> WireMutation:
     """Only a condition (a watched key that the transaction does not write)."""
-    return (CHECK, _key(key), int(condition.must), condition.version)
+    return (CHECK, _key(key), *_wire_condition(condition))
 
 
 def wire_basis(key: bytes, version: int) -> WireMutation:
@@ -227,15 +229,19 @@ def wire_basis(key: bytes, version: int) -> WireMutation:
     If the key has changed, the outcome is NEEDS_VALUE again, which unlike an unmet
     condition consumes no sequence number: compute it anew under the same number.
     """
-    return (BASIS, _key(key), version)
+    return (BASIS, _key(key), *_wire_condition(Condition(version=version))[1:])
 
 
 def _wire(mutation: Mutation, dispersed: Dispersed | None) -> WireMutation:
     if type(mutation) is Put:
         return _wire_put(mutation, dispersed)
     if type(mutation) is Delete:
-        must, version = mutation.condition
-        return (DELETE, _key(mutation.key), int(must), version, mutation.previous)
+        return (
+            DELETE,
+            _key(mutation.key),
+            *_wire_condition(mutation.condition),
+            mutation.previous,
+        )
     if type(mutation) is Expire:
         how, when = _wire_expiry(mutation.expiry)
         return (EXPIRE, _key(mutation.key), int(mutation.mode), how, when)
@@ -254,8 +260,8 @@ def _wire(mutation: Mutation, dispersed: Dispersed | None) -> WireMutation:
 
 def _wire_put(put: Put, dispersed: Dispersed | None) -> WireMutation:
     how, when = _wire_expiry(put.expiry)
-    must, version = put.condition
-    head = (_key(put.key), int(must), version, how, when, put.previous)
+    must, version = _wire_condition(put.condition)
+    head = (_key(put.key), must, version, how, when, put.previous)
     if dispersed is not None:
         return (PUT_CODED, *head, *_wire_dispersed(dispersed))
     value = put.value
@@ -277,6 +283,13 @@ def _wire_dispersed(dispersed: Dispersed) -> WireMutation:
         dispersed.epoch,
         tuple(number for holder in dispersed.holders for number in holder),
     )
+
+
+def _wire_condition(condition: Condition) -> tuple[int, int]:
+    must, version = condition
+    if not 0 <= version < NUMBER_END:
+        raise ValueError("the version of a condition is not one this store gave")
+    return int(must), version
 
 
 def _wire_expiry(expiry: Expiry) -> tuple[int, int]:

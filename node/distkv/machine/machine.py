@@ -176,7 +176,8 @@ class Machine:
         session = self._sessions.find(key, self.log_time_ms)
         if session is None:
             return OutcomeKind.UNKNOWN_SESSION, "no such session"
-        if low > session.low:
+        # A mark above the own sequence counts only up to it, and no mark ever goes back.
+        if low > session.low and sequence > session.low:
             session.advance(min(low, sequence), self._rows)
         stored = session.results.get(sequence)
         if stored is not None:

@@ -30,6 +30,7 @@ from distkv.machine.commands import (
     KEY_BYTES_MAX,
     LAYOUT,
     MUTATIONS_MAX,
+    NUMBER_END,
     OPEN,
     OWNER,
     PUT_CODED,
@@ -50,7 +51,6 @@ _FAILURES = (ValueError, TypeError, msgpack.UnpackException)
 _MUST_MAX = 4
 _MODE_MAX = 4
 _CRC_END = 2**32
-_NUMBER_END = 2**63
 _OWNER_MAX = 256
 
 
@@ -105,11 +105,11 @@ def parse_change(entry: bytes) -> Fields:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is int and 0 <= value < _NUMBER_END
+    return type(value) is int and 0 <= value < NUMBER_END
 
 
 def _are_numbers(values: Fields) -> bool:
-    return all(type(value) is int and 0 <= value < _NUMBER_END for value in values)
+    return all(type(value) is int and 0 <= value < NUMBER_END for value in values)
 
 
 def _is_key(value: object) -> bool:
@@ -172,7 +172,7 @@ def _put_inline(mutation: Fields) -> bool:
         and type(must) is int
         and 0 <= must <= _MUST_MAX
         and type(version) is int
-        and 0 <= version < _NUMBER_END
+        and 0 <= version < NUMBER_END
         and type(how) is int
         and 0 <= how <= EXPIRY_KEEP
         and type(when) is int
@@ -207,7 +207,7 @@ def _expire(mutation: Fields) -> bool:
 
 def _increment(mutation: Fields) -> bool:
     _, key, delta = mutation
-    return _is_key(key) and type(delta) is int and -_NUMBER_END <= delta < _NUMBER_END
+    return _is_key(key) and type(delta) is int and -NUMBER_END <= delta < NUMBER_END
 
 
 def _key_and_bytes(mutation: Fields) -> bool:
@@ -253,9 +253,9 @@ def _write(command: Fields) -> bool:
         type(session) is bytes
         and len(session) == SESSION_BYTES
         and type(sequence) is int
-        and 0 <= sequence < _NUMBER_END
+        and 0 <= sequence < NUMBER_END
         and type(low) is int
-        and 0 <= low < _NUMBER_END
+        and 0 <= low < NUMBER_END
         and type(implicit) is bool
         and type(mutations) is tuple
         and 0 < len(mutations) <= MUTATIONS_MAX

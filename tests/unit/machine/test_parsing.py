@@ -13,12 +13,14 @@ from distkv.machine import commands as c
 from distkv.machine.parsing import parse_batch, parse_command
 from distkv.operations import (
     Append,
+    Condition,
     Delete,
     Expire,
     Expiry,
     Flush,
     Increment,
     IncrementFloat,
+    Must,
     Mutation,
     Put,
 )
@@ -183,6 +185,8 @@ def test_entries_tell_kind_and_stamp() -> None:
         [],
         [Put(b"a" * 4097, b"")],
         [Increment(b"a", 2**63)],
+        [Put(b"a", b"", condition=Condition(Must.HAVE_VERSION, 2**63))],
+        [Delete(b"a", Condition(Must.HAVE_VERSION, -1))],
         [Put(b"a", object())],  # type: ignore[arg-type]
         ["mutation"],
     ],

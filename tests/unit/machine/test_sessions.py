@@ -87,6 +87,15 @@ def test_a_low_mark_above_the_own_sequence_counts_only_up_to_it() -> None:
     assert world.commands(command(2))[0].kind is OutcomeKind.UNKNOWN_SESSION
 
 
+def test_the_low_mark_never_goes_back() -> None:
+    world = World()
+    world.commands(*(command(sequence) for sequence in range(1, 6)), command(6, low=5))
+    # A late copy of 3 with a higher mark: its answer was forgotten, not its application.
+    (outcome,) = world.commands(command(3, low=6))
+    assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
+    assert number(world) == 6
+
+
 def test_pages_of_answered_results_go() -> None:
     world = World()
     for sequence in range(1, 200):
