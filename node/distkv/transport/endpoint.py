@@ -49,6 +49,7 @@ class Endpoint:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._resolve_timer: asyncio.TimerHandle | None = None
+        self._in_turn = False
         self.closed = False
         loop.add_reader(udp.socket.fileno(), self._readable)
         self._resolve_all()
@@ -69,7 +70,7 @@ class Endpoint:
         """
         if not self.hub.send(ordinal, lane, payload, stream):
             return False
-        if self._flush_handle is None:
+        if self._flush_handle is None and not self._in_turn:
             self._flush_handle = self._loop.call_soon(self._flush)
         return True
 
@@ -159,20 +160,25 @@ class Endpoint:
     def _take(self, datagram: memoryview, source: Any) -> None:
         self.hub.receive(datagram, source, self._now)
 
-    def _drain_socket(self) -> bool:
-        """Deliver what has arrived, a bounded part of it; whether there was anything."""
+    def _drain_socket(self) -> None:
+        """Deliver what has arrived, a bounded part of it, and let the handler react once."""
         receive, take = self._udp.receive, self._take
-        for count in range(RECEIVE_CALLS):
-            self._now = time.monotonic()
-            if not receive(take):
-                return count > 0
-        return True
+        arrived = False
+        self._in_turn = True
+        try:
+            for _ in range(RECEIVE_CALLS):
+                self._now = time.monotonic()
+                if not receive(take):
+                    break
+                arrived = True
+            if arrived:
+                self._handler.on_turn()
+        finally:
+            self._in_turn = False
 
     def _readable(self) -> None:
-        if self.closed:
-            return
-        if self._drain_socket():
-            self._handler.on_turn()
+        if not self.closed:
+            self._drain_socket()
             self._flush()
 
     def _soon(self) -> None:
@@ -197,7 +203,7 @@ class Endpoint:
             due = hub.timeout(now)
             if due is None or due > now:
                 break
-            hub.on_timer(now)
+            self._advance(now)
         else:
             self._soon()
         if due is not None:
@@ -237,11 +243,14 @@ class Endpoint:
             return
         # After a stall of this process the answers already wait in the socket: silence is
         # judged only once they were heard.
-        arrived = self._drain_socket()
-        self.hub.on_timer(time.monotonic())
-        if arrived:
+        self._drain_socket()
+        if not self.closed:
+            self._advance(time.monotonic())
+            self._flush()
+
+    def _advance(self, now: float) -> None:
+        if self.hub.on_timer(now):
             self._handler.on_turn()
-        self._flush()
 
     def close(self) -> None:
         """Tell the peers, best effort, and give the port back. No handler is called later

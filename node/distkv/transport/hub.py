@@ -270,7 +270,10 @@ class Hub:
             return handshake.TOO_MANY if full else handshake.ACCEPTED
         if peer.incarnation == who.incarnation:
             return handshake.OLD_BOOT if who.boot < peer.boot else handshake.ACCEPTED
-        if peer.session is not None and now < peer.session.last_heard + 2 * _pings(self._options):
+        if (
+            peer.session is not None
+            and now < peer.session.last_heard + 2 * self._options.ping_interval
+        ):
             return handshake.SEAT_TAKEN
         return handshake.ACCEPTED
 
@@ -461,8 +464,9 @@ class Hub:
                 when = half_open.deadline
         return when
 
-    def on_timer(self, now: float) -> None:
-        """Losses, silence, greetings. Harmless when called early."""
+    def on_timer(self, now: float) -> bool:
+        """Losses, silence, greetings; whether a peer went down. Harmless when called early."""
+        down = False
         for peer in list(self._peers.values()):
             half_open = peer.half_open
             if half_open is not None and now >= half_open.deadline:
@@ -473,6 +477,7 @@ class Hub:
                 session.on_timer(now)
                 if session.closed is not None:
                     self._gone(peer, session.closed, now)
+                    down = True
             elif peer.wanted:
                 due = peer.dial.deadline if peer.dial is not None else peer.dial_at
                 if now >= due:
@@ -481,6 +486,7 @@ class Hub:
                     else:
                         peer.dial = None
                         peer.dial_at = peer.half_open.deadline
+        return down
 
     def refused_size(self, address: Address, size: int, now: float) -> None:
         """The local interface takes no datagram of `size` bytes towards `address`."""
@@ -490,10 +496,6 @@ class Hub:
 
 
 _LANES = (Lane.CONTROL, Lane.BULK)
-
-
-def _pings(options: Options) -> float:
-    return options.ping_interval
 
 
 def _parameters(local: int, greeting: Greeting) -> Parameters:

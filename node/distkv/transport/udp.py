@@ -26,6 +26,7 @@ SEGMENTS_LIMIT = 60
 SEGMENTED_BYTES_LIMIT = 65_000
 BUFFER_BYTES = 4 << 20
 
+_NO_OFFLOAD = (errno.EIO, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 _SEGMENT = Struct("=H")
 _GRO_SIZE = Struct("=i")
 _ANCILLARY = socket.CMSG_SPACE(_GRO_SIZE.size)
@@ -124,8 +125,9 @@ class UdpSocket:
         errors lose the datagram, as the network may.
         """
         at, count = 0, len(datagrams)
+        segment = self.segment
         while at < count:
-            end = self._run(datagrams, at) if self.segment else at + 1
+            end = self._run(datagrams, at) if segment else at + 1
             try:
                 if end - at == 1:
                     self.socket.sendto(datagrams[at], address)
@@ -141,17 +143,13 @@ class UdpSocket:
                 raise WouldBlock(at) from None
             except OSError as error:
                 if end - at > 1:
-                    self._segment_refused(error)
+                    segment = False  # one by one: this tells which size does not fit
+                    if error.errno in _NO_OFFLOAD:
+                        self.segment = False
                     continue
                 if error.errno == errno.EMSGSIZE:
                     refused(address, len(datagrams[at]))
-                elif error.errno == errno.ENOBUFS:
-                    raise WouldBlock(at) from None
             at = end
-
-    def _segment_refused(self, error: OSError) -> None:
-        """No offload towards this device, or the size does not fit: one by one from now on."""
-        self.segment = False
 
     def _run(self, datagrams: list[bytes], at: int) -> int:
         """End of the run from `at` that one segmented call can send."""
