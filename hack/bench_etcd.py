@@ -17,6 +17,7 @@ import struct
 import subprocess
 import time
 from pathlib import Path
+from typing import cast
 
 import uvloop
 from bench_cluster import cpu_seconds
@@ -89,11 +90,13 @@ class PutClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello and begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         settings = struct.pack(">HI", 4, WINDOW_BYTES)
         update = struct.pack(">I", WINDOW_BYTES)
-        transport.write(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW, 0, 0, update))
+        self._transport.write(
+            PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW, 0, 0, update)
+        )
         self._send()
 
     def _send(self) -> None:
@@ -173,7 +176,12 @@ async def drive(work: Work) -> Result:
             work.port,
         )
         clients.append(client)
-    await asyncio.wait([client.done for client in clients], timeout=work.seconds + READY_SECONDS)
+    _, unfinished = await asyncio.wait(
+        [client.done for client in clients], timeout=work.seconds + READY_SECONDS
+    )
+    if unfinished:
+        clock.errors += len(unfinished)
+        clock.first_error = clock.first_error or "no answer"
     seconds = min(time.perf_counter(), clock.end) - clock.counting_from
     return summarize(clock, seconds)
 

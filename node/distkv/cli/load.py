@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from array import array
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import uvloop
 
@@ -82,8 +82,8 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def _send(self) -> None:
@@ -167,7 +167,12 @@ async def drive(work: Work) -> Result:
                 work.port,
             )
         clients.append(client)
-    await asyncio.wait([client.done for client in clients], timeout=work.seconds + DRAIN_SECONDS)
+    _, unfinished = await asyncio.wait(
+        [client.done for client in clients], timeout=work.seconds + DRAIN_SECONDS
+    )
+    if unfinished:
+        clock.errors += len(unfinished)
+        clock.first_error = clock.first_error or "no answer"
     return summarize(clock, min(time.perf_counter(), clock.end) - clock.counting_from)
 
 
