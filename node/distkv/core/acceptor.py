@@ -160,9 +160,13 @@ class Acceptor:
 
     def durable_upto(self, ballot: Ballot) -> int:
         """Every slot up to it is durably known chosen, or durably accepted in `ballot`."""
-        if ballot == self._durable_ballot and self._shared.may_vote():
-            return max(self._durable_held, self._durable_chosen)
-        return self._durable_chosen
+        if ballot != self._durable_ballot:
+            return self._durable_chosen
+        held = self._durable_held
+        if not self._shared.may_vote():
+            # A learner speaks only of what is chosen, whether or not the hint is flushed.
+            held = min(held, self._shared.log.chosen)
+        return max(held, self._durable_chosen)
 
     # -- durability
 

@@ -22,6 +22,7 @@ class Faults(NamedTuple):
     partition: float
     pause: float
     clock: float
+    isolate: float
     hint: float
     transfer: float
     truncate: float
@@ -50,6 +51,7 @@ def draw_faults(rng: random.Random) -> Faults:
         partition=rate(3.0),
         pause=rate(1.5, 0.3),
         clock=rate(2.0, 0.3),
+        isolate=rate(2.0, 0.4),
         hint=rate(3.0, 0.3),
         transfer=rate(2.0, 0.3),
         truncate=rate(5.0, 0.5),

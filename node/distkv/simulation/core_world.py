@@ -51,6 +51,8 @@ class World:
         self._tokens = 0
         self._commands = 0
         self._blocked: dict[tuple[int, int], None] = {}
+        self._proposed: dict[int, int] = {}
+        """f of the changes under way, by epoch."""
         self.seats: dict[int, list[Process]] = {}
         self.processes: list[Process] = []
         for member in members:
@@ -174,6 +176,11 @@ class World:
             self._tokens += 1
             self.rng.choice(running).read(self._tokens)
 
+    def _read_at(self, process: Process) -> None:
+        if process.up and self.now >= process.paused_until:
+            self._tokens += 1
+            process.read(self._tokens)
+
     # -- faults
 
     def _schedule_faults(self) -> None:
@@ -184,6 +191,7 @@ class World:
             (f.partition, self._fault_partition),
             (f.pause, self._fault_pause),
             (f.clock, self._fault_clock),
+            (f.isolate, self._fault_isolate),
             (f.hint, self._fault_hint),
             (f.transfer, self._fault_transfer),
             (f.truncate, self._fault_truncate),
@@ -253,14 +261,33 @@ class World:
         self.say(f"BLOCKED {list(self._blocked)}")
 
     def _fault_pause(self) -> None:
-        running = self._running()
+        running = self.leaders() if self.rng.random() < 0.5 else self._running()
         if running:
             process = self.rng.choice(running)
-            process.paused_until = self.now + self.rng.random() * 500
+            length = self.rng.random() * 700
+            process.paused_until = self.now + length
+            self.at(length + self.rng.random(), self._read_at, process)
             process.reads = {
                 t: (floor, process.paused_until + 3.0 * self.options.read_timeout)
                 for t, (floor, _) in process.reads.items()
             }
+
+    def _fault_isolate(self) -> None:
+        """Cut a leader off, let the others notice at once, and read from the old one."""
+        leaders = self.leaders()
+        if not leaders:
+            return
+        leader = self.rng.choice(leaders)
+        alone = leader.member.ordinal
+        self._blocked = {}
+        for ordinal in sorted(self.seats):
+            if ordinal != alone:
+                self._blocked[(alone, ordinal)] = self._blocked[(ordinal, alone)] = None
+        for process in self._running():
+            if process.member.ordinal != alone:
+                self._hint_down(process, alone)
+        for _ in range(5):
+            self.at(self.rng.random() * 200, self._read_at, leader)
 
     def _fault_clock(self) -> None:
         self.rng.choice(self.processes).wall_offset += self.rng.randint(-5000, 5000)
@@ -285,7 +312,7 @@ class World:
     def fetch_snapshot(self, process: Process, ordinal: int) -> None:
         """Stream the state of a peer; it arrives later, or not at all."""
         sources = [p for p in self.seats.get(ordinal, ()) if p.up and p is not process]
-        state = sources[0].machine.snapshot() if sources else None
+        state = self.rng.choice(sources).machine.snapshot() if sources else None
         self.say(f"SNAPSHOT for {process.member} from {ordinal}: {state}")
         self.at(5 + self.rng.random() * 40, process.snapshot_arrives, process.life, state)
 
@@ -302,6 +329,9 @@ class World:
         self._refilled()
         configuration = self.checker.configuration
         budget = min(configuration.failures, self.checker.safe_failures)
+        for epoch, failures in self._proposed.items():
+            if epoch > configuration.epoch:
+                budget = min(budget, failures)
         if len(self.lost) >= budget:
             return
         victims = [
@@ -341,11 +371,16 @@ class World:
             self._propose_change(k, m, configuration.members[: k + m])
 
     def _propose_change(self, k: int, m: int, members: tuple[Member, ...]) -> None:
+        failures = Configuration(0, k, m, members).failures
+        if failures < len(self.lost):
+            return  # no administrator gives up a failure budget that is spent
         for process in self.leaders():
             epoch = process.machine.configuration.epoch + 1
             if process.machine.configuration.epoch == self.checker.configuration.epoch:
                 body = pack_configuration(Configuration(epoch, k, m, members))
                 if process.replica.propose_configuration(body):
+                    known = self._proposed.setdefault(epoch, failures)
+                    self._proposed[epoch] = min(known, failures)
                     self.say(f"CHANGE {k}+{m} {members} by {process.member}")
             process.turn()
 
@@ -353,8 +388,8 @@ class World:
         """The administrator: whoever has caught up as a learner gets its seat."""
         seats = self.checker.configuration.members
         for member in list(self.joining):
-            if member in seats:
-                del self.joining[member]
+            if member in seats or member.ordinal > len(seats):
+                del self.joining[member]  # seated, or the layout shrank meanwhile
         self._refilled()
         if not self.joining:
             return
