@@ -1,0 +1,1 @@
+"""The HTTP doors: clients and administration."""

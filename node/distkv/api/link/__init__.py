@@ -1,0 +1,1 @@
+"""The gateway's link to nodes: framed msgpack over TCP."""

@@ -1,0 +1,192 @@
+"""Large arguments on their way: admitted by memory, then handed on as they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from distkv.api.budget import MemoryBudget, Waiting
+from distkv.api.options import Limits
+from distkv.errors import DistKVError
+from distkv.operations import Store, Upload
+
+
+class Collected:
+    """Keeps the pieces, for commands that need the argument whole."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.on_resume: Callable[[], None] | None = None
+
+    def write(self, piece: bytes) -> bool:
+        """Keep it."""
+        self._pieces.append(piece)
+        return True
+
+    def finish(self) -> None:
+        """Nothing to do: `whole` joins."""
+
+    def abort(self) -> None:
+        """Let the pieces go."""
+        self._pieces.clear()
+
+    def whole(self) -> bytes:
+        """The argument."""
+        return b"".join(self._pieces)
+
+
+class Owner(Protocol):
+    """The connection an argument arrives on."""
+
+    def argument_changed(self) -> None:
+        """`ready`, `paused` or `refusal` of one of its arguments is new."""
+
+    def now(self) -> float:
+        """Seconds."""
+
+
+class LargeValue:
+    """A `parser.LargeArgument`: waits for memory, then feeds an upload (or `Collected`).
+
+    While `paused` its connection is not read. What it waits for is limited in time by
+    `expire`, so no client waits for ever: the argument is then refused and swallowed.
+    """
+
+    def __init__(
+        self, owner: Owner, store: Store, budget: MemoryBudget, limits: Limits, length: int
+    ) -> None:
+        self._owner = owner
+        self._store = store
+        self._budget = budget
+        self._limits = limits
+        self._length = length
+        self._waiting: Waiting | None = None
+        self._early: list[bytes] = []
+        self._finished = False
+        self.closed = False
+        """Aborted, or handed over to a command."""
+        self.sink: Upload | Collected | None = None
+        self.charged = 0
+        """Bytes to give back to the budget, by `abort` or by whoever executes the command."""
+        self.paused_at: float | None = None
+        self.refusal: str | None = None
+
+    def begin(self, streamed: bool) -> None:
+        """Ask for memory; `streamed`: for an upload, else for the whole argument."""
+        limits = self._limits
+        name = "value_bytes_max" if streamed else "command_bytes_max"
+        limit = limits.value_bytes_max if streamed else limits.command_bytes_max
+        if self._length > limit:
+            self.refusal = (
+                f"TOOLARGE an argument of {self._length} bytes is over the limit "
+                f"{name} ({limit} bytes)"
+            )
+            return
+        amount = min(self._length, limits.upload_reserve) if streamed else self._length
+        open_sink = self._open_upload if streamed else self._open_collected
+
+        def granted() -> None:
+            self._waiting = None
+            self.charged = amount
+            open_sink()
+            self._catch_up()
+
+        if self._budget.full:
+            self.paused_at = self._owner.now()
+            self._waiting = self._budget.wait(amount, granted)
+        else:
+            self._budget.take(amount)
+            self.charged = amount
+            open_sink()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the command may be executed (or is refused)."""
+        return self._waiting is None
+
+    @property
+    def paused(self) -> bool:
+        """Whether no more bytes should be read now."""
+        return self.paused_at is not None
+
+    def _open_upload(self) -> None:
+        try:
+            self.sink = self._store.upload(self._length)
+        except DistKVError as failure:
+            self._refuse(f"{failure.resp} {failure}")
+        else:
+            self.sink.on_resume = self._resumed
+
+    def _open_collected(self) -> None:
+        self.sink = Collected()
+
+    def _catch_up(self) -> None:
+        self.paused_at = None
+        early, self._early = self._early, []
+        for piece in early:
+            self.write(piece)
+        if self._finished and self.sink is not None:
+            self.sink.finish()
+        self._owner.argument_changed()
+
+    def _resumed(self) -> None:
+        if self.paused_at is not None and self._waiting is None:
+            self.paused_at = None
+            self._owner.argument_changed()
+
+    def _refuse(self, text: str) -> None:
+        self.refusal = text
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self.sink is not None:
+            self.sink.abort()
+            self.sink = None
+        self._early = []
+        self.paused_at = None
+        self._budget_back()
+
+    def _budget_back(self) -> None:
+        charged, self.charged = self.charged, 0
+        if charged:
+            self._budget.give(charged)
+
+    def write(self, piece: bytes) -> None:
+        """See `parser.LargeArgument`."""
+        if self._waiting is not None:
+            self._early.append(piece)
+        elif self.sink is not None and not self.sink.write(piece) and self.paused_at is None:
+            self.paused_at = self._owner.now()
+
+    def finish(self) -> None:
+        """See `parser.LargeArgument`."""
+        self._finished = True
+        if self.sink is not None:
+            self.sink.finish()
+        if self._waiting is None:
+            self.paused_at = None
+
+    def expire(self) -> None:
+        """It was paused for longer than a request may take."""
+        if self.paused_at is None:
+            return
+        if self._waiting is not None:
+            limit = self._limits.memory_in_flight_max
+            text = f"BUSY no memory became free: limit memory_in_flight_max ({limit} bytes)"
+        else:
+            text = "TIMEOUT the store took no more bytes of this value; nothing was changed"
+        self._refuse(text)
+        self._owner.argument_changed()
+
+    def abort(self) -> None:
+        """See `parser.LargeArgument`."""
+        if not self.closed:
+            self.closed = True
+            self._refuse(self.refusal or "ERR aborted")
+
+    def take_sink(self) -> Upload | bytes:
+        """Hand the argument over to a command; `charged` is the caller's to give back."""
+        assert self.sink is not None, "a refused argument was handed over"
+        sink = self.sink
+        self.closed = True
+        return sink.whole() if isinstance(sink, Collected) else sink
