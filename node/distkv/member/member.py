@@ -60,6 +60,8 @@ class Member:
         self._number = 0
         self._out = Output(0)
         self._bulk_this_turn: dict[int, int] = {}
+        self.starved: dict[int, int] = {}
+        """Ordinals whose bulk queue had no room, and the bytes that were to go there."""
         self._numbers: deque[tuple[int, int]] = deque()
         self._founding = load_founding(engine)
         self._founding_durable_at = 0
@@ -197,8 +199,11 @@ class Member:
 
     def send_bulk(self, ordinal: int, message: object, stream: int, size: int) -> bool:
         """Queue a bulk message if the transport has room for it; False: wait for `drained`."""
+        if ordinal not in self.peers.up:
+            return False
         queued = self._bulk_this_turn.get(ordinal, 0)
-        if ordinal not in self.peers.up or self._room(ordinal, Lane.BULK) - queued < size:
+        if self._room(ordinal, Lane.BULK) - queued < size:
+            self.starved[ordinal] = size
             return False
         self._bulk_this_turn[ordinal] = queued + size
         self.poke()
@@ -213,6 +218,8 @@ class Member:
         kernel = self.kernel
         kernel.run(now)
         self._periodic(now)
+        if self.starved:
+            self._feed_starved()
         seat = self.seat
         replica_number = 0
         if seat is not None:
@@ -233,6 +240,13 @@ class Member:
         self._out = Output(0)
         self._bulk_this_turn = {}
         return output
+
+    def _feed_starved(self) -> None:
+        for ordinal, size in list(self.starved.items()):
+            if self._room(ordinal, Lane.BULK) >= size or ordinal not in self.peers.up:
+                del self.starved[ordinal]
+                if self.seat is not None:
+                    self.seat.data.drained(ordinal)
 
     def flushed(self, number: int) -> None:
         """All outputs up to `number` are durable."""

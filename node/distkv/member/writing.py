@@ -120,13 +120,21 @@ class Writer:
             outcome = await self._decide(identity, write.mutations, (), dispersals, deadline)
         finally:
             self._answered(identity)
-            for dispersal in dispersals.values():
-                dispersal.close()
+            self._let_go(dispersals)
         if outcome.kind is OutcomeKind.NEEDS_VALUE:
             return await self._with_old_value(write, deadline)
         if outcome.kind is not OutcomeKind.APPLIED:
             raise failure(outcome)
         return await self._results(outcome.detail, deadline)
+
+    def _let_go(self, dispersals: dict[int, Dispersal]) -> None:
+        """Nobody waits any more.
+
+        A value whose outcome is unknown counts as decided too: the next settled entry makes
+        it so, because a put below the settled mark is refused at apply.
+        """
+        for dispersal in dispersals.values():
+            dispersal.close()
 
     def _disperse(self, put: Put) -> Dispersal | None:
         if isinstance(put.value, Dispersal):
@@ -217,8 +225,7 @@ class Writer:
                 outcome = await self._decide(identity, mutations, guards, dispersals, deadline)
             finally:
                 self._answered(identity)
-                for dispersal in dispersals.values():
-                    dispersal.close()
+                self._let_go(dispersals)
             if outcome.kind is OutcomeKind.APPLIED:
                 applied = await self._results(outcome.detail, deadline)
                 applied = applied[len(guards) :]

@@ -91,7 +91,7 @@ class Driver:
 
     def on_turn(self) -> None:
         """Run the turn now, so that answers leave with this wake-up's acknowledgements."""
-        if self._turn_due:
+        if self._turn_due or self.member.starved:
             self._turn()
 
     # -- the loop
