@@ -76,6 +76,22 @@ class Peer:
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def until_messages(self, count: int) -> None:
+        """Wait until so many messages have arrived."""
+        await self.until(lambda: len(self.messages) >= count)
+
+    async def until_last(self, payload: bytes) -> None:
+        """Wait until the newest message is this."""
+        await self.until(lambda: bool(self.messages) and self.messages[-1][1] == payload)
+
+    async def until_control(self, payload: bytes) -> None:
+        """Wait until this control message has arrived."""
+        await self.until(lambda: payload in self.control_times)
+
+    async def until_bulk(self, size: int) -> None:
+        """Wait until more than `size` bytes of bulk have arrived."""
+        await self.until(lambda: self.bulk_bytes > size)
+
     async def feed(self, ordinal: int, payload: bytes) -> None:
         """Keep the bulk queue towards `ordinal` full, for ever."""
         stream = 0

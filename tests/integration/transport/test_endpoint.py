@@ -68,7 +68,7 @@ def test_the_loopback_interface_carries_the_largest_datagrams(run: Run) -> None:
         while one.endpoint.statistics()[0].connection.datagram != LARGEST_DATAGRAM:
             count = len(other.messages)
             assert one.endpoint.send(1, Lane.CONTROL, b"tick")
-            await other.until(lambda n=count: len(other.messages) > n)
+            await other.until_messages(count + 1)
         close(one, other)
 
     run(asyncio.wait_for(body(), 20))

@@ -78,13 +78,13 @@ async def both_ways(one: Peer, other: Peer, seed: int) -> None:
         if number % 10 == 0:
             await asyncio.sleep(0)
     for target, peer in ((1, other), (0, one)):
-        await peer.until(lambda n=count[target], p=peer: len(p.messages) >= n)
+        await peer.until_messages(count[target])
     # what is still under way (duplicates, late ones) must add nothing
     for peer, target in ((one, 1), (other, 0)):
         peer.endpoint.send(target, Lane.CONTROL, b"0 last:")
         sent[target].setdefault((Lane.CONTROL, 0), []).append(b"0 last:")
     for target, peer in ((1, other), (0, one)):
-        await peer.until(lambda p=peer: p.messages[-1][1] == b"0 last:")
+        await peer.until_last(b"0 last:")
         got: dict[tuple[Lane, int], list[bytes]] = {}
         for lane, payload in peer.messages:
             got.setdefault((lane, int(payload.split(b" ")[0])), []).append(payload)

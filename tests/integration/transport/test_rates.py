@@ -46,9 +46,8 @@ async def measure(network: Network, megabits: int, offload: bool) -> tuple[float
             name = b"control %d" % len(sent)
             sent[name] = time.monotonic()
             assert one.endpoint.send(1, Lane.CONTROL, name)
-            await other.until(lambda n=name: n in other.control_times)
-            bytes_now = other.bulk_bytes
-            await other.until(lambda b=bytes_now: other.bulk_bytes > b)
+            await other.until_control(name)
+            await other.until_bulk(other.bulk_bytes)
         share = (other.bulk_bytes - before) / (time.monotonic() - start) / rate
         assert not one.down
         assert not other.down

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from unit.transport.world import CLUSTER, SECRET, SMALL, Link, Node, World
+from unit.transport.world import CLUSTER, SECRET, SMALL, Link, World, agree
 
 from distkv.transport.base import Lane
 from distkv.transport.hub import REPLAY_AGE
@@ -15,13 +15,6 @@ from distkv.transport.packet import DATA, HELLO
 OTHER_SECRET = b"another secret of the same size !"
 
 
-def agree(world: World, one: Node, other: Node) -> bool:
-    """Whether both use one connection, and it works in both directions."""
-    a = one.hub._peers[other.hub.identity.ordinal].session
-    b = other.hub._peers[one.hub.identity.ordinal].session
-    return a is not None and b is not None and (a.local, a._remote) == (b._remote, b.local)
-
-
 @pytest.mark.parametrize("seed", range(60))
 def test_simultaneous_greetings_end_in_one_connection(seed: int) -> None:
     world = World(seed, Link(loss=(seed % 3) * 0.1, reorder=0.5, duplicate=0.2, late=0.05))
@@ -29,10 +22,10 @@ def test_simultaneous_greetings_end_in_one_connection(seed: int) -> None:
     one.hub.set_peer(1, other.address, world.now)
     world.spend(world.random.random() * 0.04)
     other.hub.set_peer(0, one.address, world.now)
-    world.run(lambda: one.hub.connected(1) is not None and agree(world, one, other), 5)
+    world.run_connected(one, other)
     ups = len(one.handler.up), len(other.handler.up)
     world.spend(3)
-    assert agree(world, one, other)
+    assert agree(one, other)
     assert (len(one.handler.up), len(other.handler.up)) == ups, "the connection stands"
     assert not one.hub._half_open
     assert not other.hub._half_open
@@ -44,11 +37,7 @@ def test_one_side_alone_may_greet_whichever_it_is() -> None:
         world = World(caller)
         one, other = world.add(caller), world.add(called)
         one.hub.set_peer(called, other.address, world.now)
-        world.run(
-            lambda one=one, other=other, called=called, caller=caller: bool(
-                one.hub.connected(called) and other.hub.connected(caller)
-            )
-        )
+        world.run_connected(one, other)
 
 
 def test_the_lower_side_is_reached_even_if_it_cannot_reach_the_higher() -> None:
@@ -56,7 +45,7 @@ def test_the_lower_side_is_reached_even_if_it_cannot_reach_the_higher() -> None:
     one, other = world.add(0), world.add(1)
     one.hub.set_peer(1, "nowhere", world.now)
     other.hub.set_peer(0, one.address, world.now)
-    world.run(lambda: agree(world, one, other) if 1 in one.hub._peers else False, 5)
+    world.run_connected(one, other)
 
 
 def test_restart_replaces_the_old_self_at_once() -> None:
@@ -149,10 +138,10 @@ def test_rotation_of_the_cluster_key_in_three_steps() -> None:
         world.spend(0.5)
         restarted = world.add(1, boot=10 + number, keys=other.hub._keys)
         world.join(one, restarted)
-        world.run(lambda n=number: (p := one.hub.connected(1)) is not None and p.boot == 10 + n, 5)
+        world.run_connected(one, restarted)
         other = restarted
         other.hub.set_keys(ring, world.now)
-        world.run(lambda to=other: bool(one.hub.connected(1) and agree(world, one, to)), 5)
+        world.run_connected(one, other)
     assert one.hub._session_keys.popitem()[1].name == KeyRing(OTHER_SECRET).current.name
     assert not one.handler.suspicions
 
@@ -163,7 +152,7 @@ def test_a_retired_key_ends_its_connections() -> None:
     for node in (one, other):
         node.hub.set_keys(KeyRing(OTHER_SECRET), world.now)
     assert one.handler.down[0][1] == "key retired"
-    world.run(lambda: one.hub.connected(1) is not None and agree(world, one, other), 5)
+    world.run_connected(one, other)
 
 
 def test_keys_must_be_long_and_their_absence_chosen() -> None:

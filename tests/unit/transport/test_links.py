@@ -108,10 +108,10 @@ def test_a_request_and_its_answer_are_two_datagrams() -> None:
     before = world.datagrams
     for count in range(1, 51):
         one.hub.send(1, Lane.CONTROL, b"question")
-        world.run(lambda n=count: len(other.handler.messages) == n)
+        world.run_messages(other, count)
         world.spend(0.002)
         other.hub.send(0, Lane.CONTROL, b"answer")
-        world.run(lambda n=count: len(one.handler.messages) == n)
+        world.run_messages(one, count)
     assert world.datagrams - before <= 103
 
 

@@ -48,14 +48,12 @@ def test_nonces_under_loss_restarts_and_reconnects(
         if boot % 2:
             other = world.add(1, boot=boot)
         else:
-            cut = world.now + 2
             world.link.cut = lambda source, target: True
-            world.run(lambda at=cut: world.now >= at, 5)
+            world.spend(2)
             world.link.cut = lambda source, target: False
             other = world.add(1, boot=boot)
         world.join(one, other)
-        joined = other.hub
-        world.run(lambda to=joined: bool(one.hub.connected(1) and to.connected(0)), 10)
+        world.run_connected(one, other)
     assert len(used) > 300
     assert len(set(used)) == len(used)
     assert len({key for key, _ in used}) > 10

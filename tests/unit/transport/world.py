@@ -197,11 +197,29 @@ class World:
             if not self.step(limit):
                 raise AssertionError(f"not reached within {within} virtual seconds")
 
+    def run_messages(self, node: Node, count: int) -> None:
+        """Until `node` has received so many messages."""
+        self.run(lambda: len(node.handler.messages) >= count)
+
+    def run_connected(self, one: Node, other: Node, within: float = 10.0) -> None:
+        """Until these two use one and the same connection."""
+        self.run(lambda: agree(one, other), within)
+
     def spend(self, seconds: float) -> None:
         """Let virtual time pass."""
         limit = self.now + seconds
         while self.step(limit):
             pass
+
+
+def agree(one: Node, other: Node) -> bool:
+    """Whether both use one and the same connection."""
+    there = one.hub._peers.get(other.hub.identity.ordinal)
+    back = other.hub._peers.get(one.hub.identity.ordinal)
+    if there is None or back is None or there.session is None or back.session is None:
+        return False
+    a, b = there.session, back.session
+    return (a.local, a._remote) == (b._remote, b.local)
 
 
 def _ordinal(address: str) -> int:
