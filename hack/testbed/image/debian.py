@@ -112,7 +112,7 @@ def _unpack(package: Path, layer: Layer) -> None:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         for member in archive:
             path = merged(member.name)
-            if path in ("", *MERGED):
+            if path in (".", *MERGED):
                 continue
             mode = member.mode & 0o1777  # nothing in the image may change its user
             if member.isdir():
@@ -130,7 +130,7 @@ def _unpack(package: Path, layer: Layer) -> None:
 
 def merged(path: str) -> str:
     """Where a path of a package lies in a root whose /bin and /lib are links into /usr."""
-    path = posixpath.normpath(path).lstrip("./")
+    path = posixpath.normpath(path).lstrip("/")
     first = path.partition("/")[0]
     return f"usr/{path}" if first in MERGED and "/" in path else path
 

@@ -13,7 +13,7 @@ from testbed.namespaces.images import ensure_store
 from testbed.namespaces.lab import HUB, Lab
 from testbed.namespaces.node import Node
 from testbed.namespaces.tools import ensure_tools, exclusive
-from testbed.paths import cluster_root
+from testbed.paths import cache_root, cluster_root
 from testbed.progress import Progress
 from testbed.provider import Provider
 
@@ -25,6 +25,7 @@ class NamespacesProvider(Provider):
 
     def __init__(self, cluster: str, progress: Progress) -> None:
         self._root = cluster_root(cluster)
+        self._lock = cache_root() / f"{cluster}.lock"  # not in a folder that `down` removes
         self._progress = progress
         self._lab = Lab(self._root)
 
@@ -34,7 +35,7 @@ class NamespacesProvider(Provider):
         host.prepare(self._progress)
         tools = ensure_tools(self._progress)
         store = ensure_store(tools, self._progress)
-        with exclusive(self._root.with_suffix(".lock")):
+        with exclusive(self._lock):
             self._lab = Lab(self._root)
             if self._lab.record.complete and self._lab.running(HUB):
                 if self._lab.record.nodes != nodes:
@@ -51,7 +52,7 @@ class NamespacesProvider(Provider):
             start.start_cluster(self._lab, tools, store, nodes, self._progress)
 
     def down(self) -> None:
-        with exclusive(self._root.with_suffix(".lock")):
+        with exclusive(self._lock):
             self._lab = Lab(self._root)
             self._lab.end()
         self._progress.step("nothing of the cluster is left")
@@ -97,7 +98,7 @@ class NamespacesProvider(Provider):
         known = [network.node_name(n) for n in range(1, self._lab.record.nodes + 1)]
         if name not in known:
             raise LabError(f"there is no node {name!r}", f"the nodes are {', '.join(known) or '-'}")
-        with exclusive(self._root.with_suffix(".lock")):
+        with exclusive(self._lock):
             self._lab = Lab(self._root)
             self._node(verb, name, wipe)
         self._progress.step(f"{name}: {self._state(name)}")
