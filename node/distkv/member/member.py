@@ -10,7 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from distkv.errors import BadRequest, NotFormed
+from distkv.errors import BadRequest, DiskFull, NotFormed, ShuttingDown
 from distkv.kernel import Future, Kernel
 from distkv.member.formation import check_founding, may_found
 from distkv.member.identity import DirectoryIdentity, founding_row, load_founding
@@ -263,8 +263,16 @@ class Member:
         """No turn can run (the disk is full): whoever waits is told, now."""
         self.kernel.now = max(self.kernel.now, now)
         if self.seat is not None:
-            self.seat.pending.close()
+            full = DiskFull("the disk of this node is full; write through another node")
+            self.seat.pending.fail(full, "the disk of this node became full")
             self.seat.reads.refuse("the disk of this node is full; ask another node")
+
+    def shut_down(self) -> None:
+        """The process is about to end: whoever still waits is told."""
+        if self.seat is not None:
+            stopping = ShuttingDown("the node is stopping; nothing was changed")
+            self.seat.pending.fail(stopping, "the node stopped")
+            self.seat.reads.refuse("the node is stopping; ask another")
 
     def next_timer(self) -> float:
         """When `turn` must be called at the latest."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from distkv.errors import DistKVError, NoQuorum, OutcomeUnknown, ShuttingDown
+from distkv.errors import DistKVError, NoQuorum, OutcomeUnknown
 from distkv.kernel import Future
 from distkv.machine.interface import Outcome
 
@@ -125,16 +125,17 @@ class PendingCommands:
             pending.future.set_exception(NoQuorum(reason))
         self._unsent = [p for p in self._unsent if not p.future.done]
 
-    def close(self) -> None:
-        """The node stops."""
+    def fail(self, unsent: DistKVError, reason: str) -> None:
+        """Nothing goes on here: `unsent` for what no leader has seen, unknown for the rest."""
         commands, self._commands = self._commands, {}
         self._unsent = []
         for pending in commands.values():
-            error: DistKVError
             if pending.sent:
-                error = OutcomeUnknown("the node stopped before the command was decided")
+                error: DistKVError = OutcomeUnknown(
+                    f"{reason} before the command was decided; it may still take effect"
+                )
             else:
-                error = ShuttingDown("the node is stopping; nothing was changed")
+                error = unsent
             pending.future.set_exception(error)
 
 

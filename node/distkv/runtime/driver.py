@@ -39,6 +39,7 @@ class Driver:
         self._turn_due = False
         self._in_turn = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._unwritten: deque[Output] = deque()
         self._unflushed: deque[Output] = deque()
         self._flush_wanted = False
@@ -242,12 +243,21 @@ class Driver:
             transport.send(ordinal, lane, payload, stream)
 
     def _arm(self) -> None:
+        """One timer; one that fires too early is cheaper than cancelling it at every turn."""
         when = self.member.next_timer()
         if self._timer is not None:
+            if self._timer_at <= when:
+                return
             self._timer.cancel()
-            self._timer = None
-        if when is not None:
-            self._timer = self._loop.call_at(when, self.wake)
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._fired)
+
+    def _fired(self) -> None:
+        self._timer = None
+        if self.member.next_timer() <= self._loop.time():
+            self.wake()
+        else:
+            self._arm()
 
     async def close(self) -> None:
         """Stop turning, make everything written durable, close the engine."""

@@ -172,6 +172,7 @@ class NodeProcess:
         if self.doors is not None and not self.driver.closed:
             self.doors.stop_admitting()
             await self._hand_over()
+        self.member.shut_down()
         if self.doors is not None:
             await self.doors.close()
         if self.endpoint is not None:

@@ -1,0 +1,96 @@
+"""What a node tells Prometheus besides its doors: consensus, transport, storage, shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from distkv.runtime.driver import Driver
+from distkv.runtime.resources import resident_bytes
+from distkv.transport.endpoint import Endpoint
+
+_GAUGES = {
+    "applied": "Last applied slot.",
+    "chosen": "All slots up to it are chosen and known here.",
+    "log_first": "Lowest slot still in the log.",
+    "queued_commands": "Commands waiting for a slot (leader).",
+    "pending_commands": "Commands of this node's clients without an outcome.",
+    "pending_reads": "Reads waiting for a read index.",
+    "keys": "Keys.",
+    "members_up": "Members that answer, this one included.",
+    "shards": "Complete shards held.",
+    "shards_bytes": "Bytes of their pieces.",
+    "shards_missing": "Shards this node should hold and does not.",
+    "shards_pending": "Shards no record names (not yet, or no longer).",
+    "memory_in_flight": "Bytes of values being dispersed or gathered.",
+}
+_COUNTERS = {
+    "elections": "Elections this node stood for.",
+    "shards_corrupt": "Rotten pieces found.",
+    "turns": "Turns of the loop.",
+    "flushes": "Flushes of the disk.",
+}
+
+
+class NodeCollector(Collector):
+    """Asks the driver and the endpoint at each scrape."""
+
+    def __init__(self, driver: Driver, endpoint: Endpoint) -> None:
+        self._driver = driver
+        self._endpoint = endpoint
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names are known from the first scrape on."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        status = self._driver.status()
+        for field, text in _GAUGES.items():
+            value = status.get(field)
+            if isinstance(value, int):
+                yield GaugeMetricFamily(f"distkv_{field}", text, value=value)
+        for field, text in _COUNTERS.items():
+            value = status.get(field)
+            if isinstance(value, int):
+                yield CounterMetricFamily(f"distkv_{field}", text, value=value)
+        leads = status.get("role") == "leader"
+        yield GaugeMetricFamily("distkv_is_leader", "1 while it leads.", value=leads)
+        yield GaugeMetricFamily(
+            "distkv_disk_full", "1: read-only.", value=self._driver.member.disk_full
+        )
+        usage = self._driver.engine.usage()
+        disk = GaugeMetricFamily("distkv_disk_bytes", "Storage, by kind.", labels=["kind"])
+        for kind in usage._fields:
+            disk.add_metric([kind], getattr(usage, kind))
+        yield disk
+        yield GaugeMetricFamily(
+            "distkv_resident_bytes", "Memory of the process.", value=resident_bytes()
+        )
+        yield self._suspicions()
+        yield from self._peers()
+
+    def _suspicions(self) -> Metric:
+        family = CounterMetricFamily(
+            "distkv_suspicions", "What only faulty peers do.", labels=["source", "kind"]
+        )
+        for (source, kind), entry in self._driver.member.suspicions.entries.items():
+            family.add_metric([source, kind], entry.count)
+        return family
+
+    def _peers(self) -> Iterator[Metric]:
+        numbers: dict[str, GaugeMetricFamily] = {}
+        for peer in self._endpoint.statistics():
+            for field, value in peer.connection._asdict().items():
+                if isinstance(value, int | float):
+                    family = numbers.setdefault(
+                        field,
+                        GaugeMetricFamily(
+                            f"distkv_peer_{field}", f"Transport: {field}.", labels=["peer"]
+                        ),
+                    )
+                    family.add_metric([str(peer.peer.ordinal)], value)
+        yield from numbers.values()
