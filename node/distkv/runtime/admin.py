@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distkv.errors import BadRequest
+from distkv.member.admission import replace
 from distkv.member.messages import Founding
 from distkv.runtime.driver import Driver
 
@@ -64,6 +65,22 @@ class Admin:
         seat.submit_formed(seat.kernel.now + FORMED_SECONDS)
         self._driver.wake()
         return 202, {"formed": False}
+
+
+    def replace(self, body: Mapping[str, Any]) -> Answer:
+        """POST /v1/admin/replace {owner, ordinal, old, new}, to the leader: incarnation `new`
+        takes the seat of `old`. Repeating it is harmless; 200 once it is so."""
+        seat = self._member.seat
+        if seat is None:
+            return 503, _problem("not_formed", "this node does not know the founders yet", True)
+        done = replace(
+            seat,
+            _text(body, "owner"),
+            _whole(body, "ordinal"),
+            _whole(body, "old"),
+            _whole(body, "new"),
+        )
+        return (200 if done else 202), {"replaced": done}
 
 
 def _problem(code: str, message: str, retry: bool) -> dict[str, object]:
