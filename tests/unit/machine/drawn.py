@@ -46,21 +46,23 @@ expiries = st.one_of(
     of(lambda ms: Expiry(at_ms=ms), st.integers(0, 300)),
     st.just(Expiry(keep=True)),
 )
-value_ids = of(
-    ValueId, st.sampled_from([100, 100, 100, 101, 103]), st.integers(1, 2), st.integers(0, 30)
+value_ids = st.one_of(
+    *[of(ValueId, st.just(100), st.just(1), st.integers(0, 7))] * 4,
+    of(ValueId, st.just(103), st.just(1), st.integers(0, 7)),
+    of(ValueId, st.sampled_from([100, 101, 103]), st.integers(1, 2), st.integers(0, 7)),
 )
 holders = st.one_of(
-    st.just(MEMBERS),
+    *[st.just(MEMBERS)] * 4,
     st.lists(st.sampled_from([*MEMBERS, Member(3, 203), Member(4, 203)]), max_size=6).map(tuple),
 )
 dispersed = of(
     c.Dispersed,
     value_ids,
     of(Code, st.integers(1, 3), st.just(5), st.just(1000)),
-    st.sampled_from([5, 5000]),
+    st.sampled_from([9000, 9000, 9000, 5]),
     st.sampled_from([1, 1, 1, 2]),
-    st.sampled_from([Ballot(9, 0, 0), Ballot(9, 0, 0), Ballot(2, 0, 0)]),
-    st.sampled_from([1, 1, 1, 1, 2]),
+    st.sampled_from([*[Ballot(9, 0, 0)] * 6, Ballot(2, 0, 0)]),
+    st.sampled_from([*[1] * 9, 2]),
     holders,
 )
 mutations = st.one_of(
@@ -90,8 +92,8 @@ commands = st.one_of(
         st.tuples(
             st.just("write"),
             sessions,
-            st.integers(0, 20),
-            st.integers(0, 6),
+            st.integers(0, 30),
+            st.integers(0, 4),
             st.just(False),
             st.lists(mutations, min_size=1, max_size=size),
         )
@@ -106,10 +108,13 @@ commands = st.one_of(
         st.lists(mutations, min_size=1, max_size=2),
     ),
     st.tuples(
-        st.just("boot"), st.sampled_from([100, 101, 103]), st.integers(0, 3), st.integers(0, 2)
+        st.just("boot"),
+        st.sampled_from([101, 101, 103, 103, 103, 100]),
+        st.sampled_from([0, 1, 3, 3]),
+        st.integers(0, 2),
     ),
     st.tuples(
-        st.just("settled"), st.sampled_from([100, 103]), st.integers(1, 2), st.integers(0, 9)
+        st.just("settled"), st.sampled_from([100, 103]), st.integers(1, 2), st.integers(0, 3)
     ),
     st.tuples(st.just("open"), st.sampled_from([b"gateway-0001", b"gateway-0002"])),
     st.tuples(st.just("tick")),

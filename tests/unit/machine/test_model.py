@@ -77,7 +77,7 @@ def same(outcome: Outcome, wanted: tuple[bytes, int, str, Any]) -> None:
         assert outcome.detail == detail
 
 
-@settings(max_examples=400, deadline=None, phases=[Phase.generate])
+@settings(max_examples=300, deadline=None, phases=[Phase.generate])
 @given(logs())
 def test_the_machine_does_what_the_model_does(log: list[Entry]) -> None:
     node, model = Node(), Model(MEMBERS)
@@ -109,7 +109,7 @@ def test_the_machine_does_what_the_model_does(log: list[Entry]) -> None:
         assert node.machine.membership.records == {1: len(coded)}
 
 
-@settings(max_examples=200, deadline=None, phases=[Phase.generate])
+@settings(max_examples=150, deadline=None, phases=[Phase.generate])
 @given(logs(), st.data())
 def test_crashes_and_turns_change_nothing(log: list[Entry], draw: st.DataObject) -> None:
     """Entry by entry without a crash, or many in a turn with crashes and a snapshot: equal."""
