@@ -12,9 +12,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from distkv.api.budget import Waiting
+from distkv.api.large import LargeValue
 from distkv.api.metrics import Series, clock
 from distkv.api.resp import encode
-from distkv.api.resp.arguments import LargeValue
 from distkv.api.resp.encode import Reply, RespError
 from distkv.api.resp.parser import Argument, Item, Refused, RequestParser, abort_all
 from distkv.api.resp.pipeline import Pipeline, Slot
@@ -192,7 +192,6 @@ class RespConnection(asyncio.Protocol):
         large.begin(streamed)
         if not self.authenticated:
             large.abort()
-            large.refusal = "NOAUTH Authentication required."
         self._large.append(large)
         return large
 
@@ -286,7 +285,7 @@ class RespConnection(asyncio.Protocol):
         if self._large:
             for argument in item:
                 if isinstance(argument, LargeValue) and argument.refusal is not None:
-                    return encode.error(argument.refusal)
+                    return encode.store_error(argument.refusal)
         return None
 
     def _call(

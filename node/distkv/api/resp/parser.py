@@ -34,9 +34,6 @@ _SENTINEL = b":1\r\n"
 class LargeArgument(Protocol):
     """Takes a bulk above `STREAMED_FROM`, piece by piece. Never raises."""
 
-    refusal: str | None
-    """Error text with which the whole command must be refused, once known."""
-
     def write(self, piece: bytes) -> None:
         """The next bytes."""
 

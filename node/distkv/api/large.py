@@ -1,4 +1,4 @@
-"""Large arguments on their way: admitted by memory, then handed on as they arrive."""
+"""Large values on their way in: admitted by memory, then handed on as they arrive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from distkv.api.budget import MemoryBudget, Waiting
 from distkv.api.options import Limits
-from distkv.errors import DistKVError
+from distkv.errors import Busy, DeadlineExceeded, DistKVError, ShuttingDown, TooLarge
 from distkv.operations import Store, Upload
 
 
@@ -46,22 +46,25 @@ class Owner(Protocol):
 
 
 class LargeValue:
-    """A `parser.LargeArgument`: waits for memory, then feeds an upload (or `Collected`).
+    """Waits for memory, then feeds an upload (or `Collected`). Never raises while fed.
 
     While `paused` its connection is not read. What it waits for is limited in time by
     `expire`, so no client waits for ever: the argument is then refused and swallowed.
     """
 
     def __init__(
-        self, owner: Owner, store: Store, budget: MemoryBudget, limits: Limits, length: int
+        self, owner: Owner, store: Store, budget: MemoryBudget, limits: Limits, length: int | None
     ) -> None:
         self._owner = owner
         self._store = store
         self._budget = budget
         self._limits = limits
         self._length = length
+        self._written = 0
         self._waiting: Waiting | None = None
         self._early: list[bytes] = []
+        self._limit_name = ""
+        self._limit = 0
         self._finished = False
         self.closed = False
         """Aborted, or handed over to a command."""
@@ -69,20 +72,19 @@ class LargeValue:
         self.charged = 0
         """Bytes to give back to the budget, by `abort` or by whoever executes the command."""
         self.paused_at: float | None = None
-        self.refusal: str | None = None
+        self.refusal: DistKVError | None = None
+        """Why whoever sent it must be refused, once that is known."""
 
     def begin(self, streamed: bool) -> None:
         """Ask for memory; `streamed`: for an upload, else for the whole argument."""
         limits = self._limits
-        name = "value_bytes_max" if streamed else "command_bytes_max"
-        limit = limits.value_bytes_max if streamed else limits.command_bytes_max
-        if self._length > limit:
-            self.refusal = (
-                f"TOOLARGE an argument of {self._length} bytes is over the limit "
-                f"{name} ({limit} bytes)"
-            )
+        self._limit_name = "value_bytes_max" if streamed else "command_bytes_max"
+        self._limit = limits.value_bytes_max if streamed else limits.command_bytes_max
+        length = self._length if self._length is not None else limits.upload_reserve
+        if self._length is not None and length > self._limit:
+            self.refusal = self._too_large(length)
             return
-        amount = min(self._length, limits.upload_reserve) if streamed else self._length
+        amount = min(length, limits.upload_reserve) if streamed else length
         open_sink = self._open_upload if streamed else self._open_collected
 
         def granted() -> None:
@@ -101,7 +103,7 @@ class LargeValue:
 
     @property
     def ready(self) -> bool:
-        """Whether the command may be executed (or is refused)."""
+        """Whether the request may be executed (or is refused)."""
         return self._waiting is None
 
     @property
@@ -113,7 +115,7 @@ class LargeValue:
         try:
             self.sink = self._store.upload(self._length)
         except DistKVError as failure:
-            self._refuse(f"{failure.resp} {failure}")
+            self._refuse(failure)
         else:
             self.sink.on_resume = self._resumed
 
@@ -123,6 +125,7 @@ class LargeValue:
     def _catch_up(self) -> None:
         self.paused_at = None
         early, self._early = self._early, []
+        self._written -= sum(map(len, early))
         for piece in early:
             self.write(piece)
         if self._finished and self.sink is not None:
@@ -134,8 +137,13 @@ class LargeValue:
             self.paused_at = None
             self._owner.argument_changed()
 
-    def _refuse(self, text: str) -> None:
-        self.refusal = text
+    def _too_large(self, size: int) -> TooLarge:
+        return TooLarge(
+            f"a value of {size} bytes is over the limit {self._limit_name} ({self._limit} bytes)"
+        )
+
+    def _refuse(self, failure: DistKVError) -> None:
+        self.refusal = failure
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -152,14 +160,20 @@ class LargeValue:
             self._budget.give(charged)
 
     def write(self, piece: bytes) -> None:
-        """See `parser.LargeArgument`."""
-        if self._waiting is not None:
+        """The next bytes."""
+        if self.refusal is not None:
+            return
+        self._written += len(piece)
+        if self._length is None and self._written > self._limit:
+            self._refuse(self._too_large(self._written))
+            self._owner.argument_changed()
+        elif self._waiting is not None:
             self._early.append(piece)
         elif self.sink is not None and not self.sink.write(piece) and self.paused_at is None:
             self.paused_at = self._owner.now()
 
     def finish(self) -> None:
-        """See `parser.LargeArgument`."""
+        """That was all of it."""
         self._finished = True
         if self.sink is not None:
             self.sink.finish()
@@ -172,17 +186,16 @@ class LargeValue:
             return
         if self._waiting is not None:
             limit = self._limits.memory_in_flight_max
-            text = f"BUSY no memory became free: limit memory_in_flight_max ({limit} bytes)"
+            self._refuse(Busy(f"no memory became free: limit memory_in_flight_max ({limit} bytes)"))
         else:
-            text = "TIMEOUT the store took no more bytes of this value; nothing was changed"
-        self._refuse(text)
+            self._refuse(DeadlineExceeded("the store took no more bytes; nothing was changed"))
         self._owner.argument_changed()
 
     def abort(self) -> None:
-        """See `parser.LargeArgument`."""
+        """Whoever sent it went away, or its request is refused."""
         if not self.closed:
             self.closed = True
-            self._refuse(self.refusal or "ERR aborted")
+            self._refuse(self.refusal or ShuttingDown("the client went away"))
 
     def take_sink(self) -> Upload | bytes:
         """Hand the argument over to a command; `charged` is the caller's to give back."""
