@@ -12,9 +12,10 @@ import time
 from typing import Any
 
 from distkv.transport.base import Handler, Identity, Lane
-from distkv.transport.hub import Datagrams, Hub, PeerStatistics
+from distkv.transport.hub import Datagrams, Hub
 from distkv.transport.keys import KeyRing
 from distkv.transport.options import DEFAULT_OPTIONS, Options
+from distkv.transport.peers import PeerStatistics
 from distkv.transport.udp import UdpSocket, WouldBlock
 
 RECEIVE_CALLS = 32

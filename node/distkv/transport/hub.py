@@ -14,7 +14,6 @@ a pair may greet at once; the result is one connection:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from distkv.transport import handshake
 from distkv.transport.base import STREAMS, Handler, Identity, Lane
@@ -22,14 +21,12 @@ from distkv.transport.connection import (
     KEY_RETIRED,
     REPLACED,
     STOPPED,
-    Parameters,
-    Statistics,
 )
 from distkv.transport.handshake import BadGreeting, Greeting
 from distkv.transport.keys import ClusterKey, KeyRing, connection_keys
 from distkv.transport.options import DEFAULT_OPTIONS, Options
 from distkv.transport.packet import DATA, DATAGRAM_OVERHEAD, HEADER, HELLO, WELCOME
-from distkv.transport.peers import Address, Dial, HalfOpen, Peer
+from distkv.transport.peers import Address, Dial, HalfOpen, Peer, PeerStatistics, parameters
 from distkv.transport.session import Session
 
 Datagrams = list[tuple[Address, list[bytes]]]
@@ -41,14 +38,6 @@ IGNORE_ATTEMPTS = 2
 HIGHER_WAITS = 0.03
 """Head start (seconds) of the lower ordinal's greeting."""
 REFUSED_WAIT = 1.0
-
-
-class PeerStatistics(NamedTuple):
-    """One line for each connection."""
-
-    peer: Identity
-    address: Address
-    connection: Statistics
 
 
 class Hub:
@@ -340,7 +329,7 @@ class Hub:
         session = Session(
             greeting.identity,
             keys,
-            _parameters(connection, greeting),
+            parameters(connection, greeting),
             self._options,
             now,
             self._options.dial_timeout,
@@ -368,9 +357,10 @@ class Hub:
             peer.dial_at = now + REFUSED_WAIT
             return
         keys = connection_keys(dial.key, dial.hello, datagram, initiator=True)
-        parameters = _parameters(connection, greeting)
         rtt = max(now - dial.started, 1e-5)
-        session = Session(greeting.identity, keys, parameters, self._options, now, rtt)
+        session = Session(
+            greeting.identity, keys, parameters(connection, greeting), self._options, now, rtt
+        )
         session.greet()
         self._establish(peer, session, dial.key, address, now)
 
@@ -496,13 +486,3 @@ class Hub:
 
 
 _LANES = (Lane.CONTROL, Lane.BULK)
-
-
-def _parameters(local: int, greeting: Greeting) -> Parameters:
-    return Parameters(
-        local,
-        greeting.connection,
-        greeting.control_credit,
-        greeting.bulk_credit,
-        greeting.socket_buffer,
-    )

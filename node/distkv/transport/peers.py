@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from distkv.transport.base import Identity
+from distkv.transport.connection import Parameters, Statistics
+from distkv.transport.handshake import Greeting
 from distkv.transport.keys import ClusterKey
 from distkv.transport.session import Session
 
@@ -61,3 +64,22 @@ class HalfOpen(NamedTuple):
     address: Address
     key: ClusterKey
     deadline: float
+
+
+class PeerStatistics(NamedTuple):
+    """One line for each connection."""
+
+    peer: Identity
+    address: Address
+    connection: Statistics
+
+
+def parameters(local: int, greeting: Greeting) -> Parameters:
+    """Of a connection `local` with the node that greeted so."""
+    return Parameters(
+        local,
+        greeting.connection,
+        greeting.control_credit,
+        greeting.bulk_credit,
+        greeting.socket_buffer,
+    )

@@ -45,6 +45,9 @@ def test_messages_arrive_once_and_in_order(name: str, seed: int) -> None:
         assert not node.handler.suspicions
         line = node.hub.statistics()[0].connection
         assert line.queued_control == line.queued_bulk == line.in_flight == 0
+        if LINKS[name].loss >= 0.05:
+            assert line.packets_lost > 0
+            assert line.chunks_resent > 0
 
 
 def test_the_largest_messages_of_both_lanes() -> None:

@@ -69,3 +69,19 @@ def test_several_senders_share_without_collapse() -> None:
     shares = [sum(1 for m in target.handler.messages if m[0] == o) for o in (0, 2, 3)]
     assert min(shares) >= 10
     assert sum(shares) * 30_000 >= 0.8 * 1_250_000 * 6.0
+
+
+@pytest.mark.parametrize("settle", [0.0, 0.2])
+def test_the_next_datagram_carries_control_whatever_bulk_waits(settle: float) -> None:
+    """Also when the congestion window is full of bulk, and though bulk was queued first."""
+    world = World(2, Link(rate=1_000_000))
+    one, other = world.pair()
+    world.spend(0.3)
+    for _ in range(20):
+        assert one.hub.send(1, Lane.BULK, bytes(300_000))
+    if settle:
+        world.spend(settle)
+    assert one.hub.send(1, Lane.CONTROL, b"urgent")
+    ((_, datagrams),) = one.hub.poll(world.now)
+    other.hub.receive(datagrams[0], one.address, world.now)
+    assert (0, Lane.CONTROL, b"urgent") in other.handler.messages
