@@ -42,6 +42,9 @@ be taken for a slow link."""
 _LATE_MIN = 0.05
 _LATE_MAX = 5.0
 _LATE_UNKNOWN = 1.0
+_LATE_UNKNOWN_RATE = 5e-7
+"""Of a member not measured yet, seconds for each byte: going round it costs all the bytes
+again, so a slow link (2 MB/s) must not look like silence."""
 _SPREAD_UNKNOWN = 8
 
 
@@ -115,7 +118,7 @@ class Measurements:
         """Seconds after which a member that has not answered is worth going round."""
         measured = self._members.get(ordinal)
         if measured is None or len(measured.samples) < _SPREAD_UNKNOWN:
-            return _LATE_UNKNOWN
+            return _LATE_UNKNOWN + _LATE_UNKNOWN_RATE * count
         usual = 2 * self.expected(ordinal, count) + 4 * measured.deviation
         return min(_LATE_MAX, max(_LATE_MIN, usual))
 

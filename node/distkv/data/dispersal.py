@@ -27,8 +27,6 @@ WINDOW_BYTES = 4 << 20
 
 _UNKNOWN_LENGTH = 1 << 20
 _STALE_RETRY = 0.02
-_LAST_RUNG_SECONDS = 1.0
-"""How long the end of the ladder waits at least for members that are silent."""
 
 
 class Dispersed(NamedTuple):
@@ -111,7 +109,7 @@ class Dispersal:
         self._timer: Timer | None = None
         self._paused = False
         self._refusers: dict[int, Refusal] = {}
-        self._last_rung: float | None = None
+        self._last_rung = False
         self._claimed = False
         self.closed = False
 
@@ -177,7 +175,7 @@ class Dispersal:
             self._services.settle(attempt)
         self.attempts = []
         self._refusers = {}
-        self._last_rung = None
+        self._last_rung = False
         self._result = Future()
         self.phase = Phase.FILLING
         self._advance()
@@ -322,23 +320,12 @@ class Dispersal:
     def _end_of_ladder(self, attempt: Attempt) -> None:
         configuration, ordinals = self._services.reachable()
         answering = [o for o in ordinals if o not in self._refusers]
-        now = self._kernel.now
         if len(answering) < configuration.phase_one:
             self._fail(self._too_few(configuration, len(answering)))
-        elif self._last_rung is None:
-            size = self._shard_bytes(attempt)
-            lates = [self._services.measurements.late_after(o, size) for o in answering]
-            self._last_rung = now + max(_LAST_RUNG_SECONDS, 2 * max(lates))
-            self._wake_at(self._last_rung)
-        elif now < self._last_rung:
-            self._wake_at(self._last_rung)
         else:
-            self._fail(
-                NoQuorum(
-                    f"{len(attempt.holders())} of {configuration.size} nodes stored whole "
-                    f"copies in time, {attempt.need} are needed; the others are silent"
-                )
-            )
+            # Whole copies are under way to members that are connected but slow: giving up
+            # now would not make them quicker. The deadline ends the wait.
+            self._last_rung = True
 
     def _late_at(self, attempt: Attempt, target: Target) -> float:
         """When the silence of `target` is long enough to go round it; never while it waits
@@ -384,8 +371,14 @@ class Dispersal:
         self._resume()
 
     def _on_deadline(self) -> None:
-        if self._last_rung is not None:
-            self._fail(NoQuorum("too few nodes stored the value before the deadline"))
+        if self._last_rung:
+            last = self.attempts[-1]
+            self._fail(
+                NoQuorum(
+                    f"{len(last.holders())} of {last.configuration.size} nodes stored the value "
+                    f"before the deadline, {last.need} are needed; the others are silent"
+                )
+            )
         else:
             self._fail(DeadlineExceeded("the value could not be stored before the deadline"))
 
