@@ -195,6 +195,14 @@ class MemoryEngine:
         while self._pending and self.written - len(self._pending) < mark:
             self._pending.popleft()
 
+    def replaced(self) -> dict[tuple[Table, bytes], bytes | None]:
+        """What every row changed since the last flush was at that flush (None: absent)."""
+        before: dict[tuple[Table, bytes], bytes | None] = {}
+        for undo in self._pending:
+            for table, key, old in undo:
+                before.setdefault((table, key), old)
+        return before
+
     def unflushed(self) -> int:
         """Number of batches that a crash may lose."""
         return len(self._pending)

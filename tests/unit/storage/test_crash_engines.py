@@ -58,7 +58,7 @@ def test_rocksdb_log_cut_at_many_bytes(quick_path: Path) -> None:
 
 def test_rocksdb_log_that_lost_durable_batches_is_refused(quick_path: Path) -> None:
     store, copy = quick_path / "store", quick_path / "copy"
-    states, ends = rocks_with_tail(store, copy)
+    _, ends = rocks_with_tail(store, copy)
     with wal(copy).open("r+b") as file:
         file.seek((ends[2] + ends[3]) // 2)
         byte = file.read(1)

@@ -13,13 +13,17 @@ is live or not, a KILL naming s is copied. The copy of a live row itself kills t
 A row of segment s that was killed from a later segment never comes back to life (whatever
 puts the key again does so in a later segment), so KILL needs no sequence number.
 
+Pace: compaction keeps up if the bytes of all budgets are at least the bytes written, so call
+`step` after each flush with what was written since the last call, and while idle until it
+returns False. A step of the default budget takes about a millisecond.
+
 Space: a full copy needs as much free space as the live rows; a segment without any goes at
 once. While a view is open no file is unlinked, for the view may still read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from distkv.storage.base import CorruptRow, StorageFull, Table
 from distkv.storage.files.format import (
@@ -39,7 +43,7 @@ from distkv.storage.files.recovery import read_tolerant, walk
 from distkv.storage.files.segment import Segment
 
 MAX_LIVE_SHARE = 0.5
-MAX_STEP_ENTRIES = 2000
+MAX_STEP_ENTRIES = 256
 """Directory entries looked at in one step: bounds its time when nearly all rows are dead."""
 WORTHWHILE_SHARE = 64
 """After a search found no candidate, 1/64 segment of rows must die before the next one."""
@@ -52,7 +56,6 @@ class Compaction:
         self._index = index
         self._log = log
         self._victim: Segment | None = None
-        self._last_sequence = 0
         self._entries: Iterator[Entry] = iter(())
         self._retired: list[tuple[int, Segment]] = []
         self._idle_at: tuple[int, int] | None = None
@@ -107,16 +110,16 @@ class Compaction:
         if best is None:
             self._idle_at = dead, sealed
             return False
-        frames = best.frames if best.frames is not None else best.read_hint()
+        listed = best.frames
+        frames: Iterable[Frame] | None = best.read_hint() if listed is None else listed
         if frames is None:
             where = str(best.path)
             found = walk(read_tolerant(best.path), best.salt, where)
-            frames = [frame for frame in found if isinstance(frame, Frame)]
-            if len(frames) < len(found) or any(frame.directory is None for frame in frames):
+            frames = whole = [frame for frame in found if isinstance(frame, Frame)]
+            if len(whole) < len(found) or any(frame.directory is None for frame in whole):
                 best.skipped_at = 0  # its hint is gone and it is damaged: leave it be
                 return True
         self._victim = best
-        self._last_sequence = frames[-1].sequence if frames else 0
         self._entries = (entry for frame in frames for entry in entries(frame))
         return True
 
@@ -157,7 +160,7 @@ class Compaction:
         if finished:
             self._victim = None
             # The batch after the victim must be durable too: see recovery.py, `_judge`.
-            self._retired.append((max(self._log.sequence, self._last_sequence + 1), victim))
+            self._retired.append((max(self._log.sequence, victim.last_sequence + 1), victim))
 
     def _value(self, table: Table, key: bytes, place: int, victim: Segment) -> bytes | None:
         try:

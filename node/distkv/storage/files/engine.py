@@ -204,7 +204,7 @@ class FilesEngine:
         """
         self._log.flush()
 
-    def compact_step(self, budget_bytes: int = 1 << 20) -> bool:
+    def compact_step(self, budget_bytes: int = 256 << 10) -> bool:
         """One bounded piece of compaction; see compaction.py. True: call again soon."""
         if self._closed:
             raise StorageError("this engine is closed")

@@ -216,20 +216,23 @@ def pack_hint(number: int, salt: bytes, frames: list[Frame]) -> bytes:
     return body + _CRC.pack(crc32c(body))
 
 
-def unpack_hint(raw: bytes, number: int, salt: bytes) -> list[Frame] | None:
-    """Inverse of `pack_hint`; None if it is damaged, of another version or segment."""
+def check_hint(raw: bytes, number: int, salt: bytes) -> bytes | None:
+    """What `hint_frames` reads; None if damaged, of another version or another segment."""
     body = raw[:-4]
     if len(raw) < SEGMENT_HEADER_BYTES + 4 or _CRC.unpack(raw[-4:])[0] != crc32c(body):
         return None
-    magic, version, _, its_number, its_salt, count = _SEGMENT.unpack_from(body)
+    magic, version, _, its_number, its_salt, _ = _SEGMENT.unpack_from(body)
     if (magic, version, its_number, its_salt) != (_HINT_MAGIC, VERSION, number, salt):
         return None
-    frames = []
+    return body
+
+
+def hint_frames(body: bytes) -> Iterator[Frame]:
+    """The batches of a hint, one by one: compaction does not want them all at once."""
     position = SEGMENT_HEADER_BYTES
-    for _ in range(count):
+    while position < len(body):
         offset, sequence, durable, values, length, rows = _HINT_FRAME.unpack_from(body, position)
         position += _HINT_FRAME.size
         names = body[position : position + length]
         position += length
-        frames.append(Frame(offset, sequence, durable, values, length, rows, names, True))
-    return frames
+        yield Frame(offset, sequence, durable, values, length, rows, names, True)

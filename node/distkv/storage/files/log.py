@@ -178,7 +178,7 @@ class Log:
         segment.frames.append(
             Frame(offset, sequence, durable, values_bytes, len(names), rows, names, True)
         )
-        segment.size = offset + total
+        segment.size, segment.last_sequence = offset + total, sequence
         self.size += total
         with self._lock:
             if not self._dirty or self._dirty[-1] is not segment:

@@ -139,9 +139,10 @@ def recover(segments: list[Segment]) -> Recovered:
         hinted = segment.read_hint()
         if hinted is not None:
             segment.frames = None
-            contents[segment.number] = list(hinted)
-            if hinted:
-                attested = max(attested, hinted[-1].sequence)
+            frames = list(hinted)
+            contents[segment.number] = [*frames]
+            if frames:
+                attested = max(attested, frames[-1].sequence)
             continue
         raw = raws[segment.number] = read_tolerant(segment.path)
         check_segment_header(raw, str(segment.path))
@@ -160,6 +161,7 @@ def recover(segments: list[Segment]) -> Recovered:
             replay.apply(segment, frame)
         previous = segment.number
         sequence = good[-1].sequence if good else sequence
+        segment.last_sequence = sequence
         segment.size = good[-1].end if good else SEGMENT_HEADER_BYTES
         if known is not None:
             segment.frames = good

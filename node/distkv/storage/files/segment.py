@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 from distkv.storage.base import StorageError
-from distkv.storage.files.format import SEGMENT_HEADER_BYTES, Frame, pack_hint, unpack_hint
+from distkv.storage.files.format import (
+    SEGMENT_HEADER_BYTES,
+    Frame,
+    check_hint,
+    hint_frames,
+    pack_hint,
+)
 
 SALT_BYTES = 8
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{16})\.segment")
@@ -20,11 +27,22 @@ MAX_OPEN_SEALED = 256
 class Segment:
     """One file of the log. `size`: bytes of whole batches; `live`: bytes of live rows.
 
+    `last_sequence`: of its last batch.
     `frames`: its batches while no hint file has been written, else None.
     `skipped_at`: compaction passes it over until fewer bytes than this are live.
     """
 
-    __slots__ = ("directory", "fd", "frames", "live", "number", "salt", "size", "skipped_at")
+    __slots__ = (
+        "directory",
+        "fd",
+        "frames",
+        "last_sequence",
+        "live",
+        "number",
+        "salt",
+        "size",
+        "skipped_at",
+    )
 
     def __init__(self, directory: Path, number: int, salt: bytes) -> None:
         self.directory = directory
@@ -32,6 +50,7 @@ class Segment:
         self.salt = salt
         self.size = SEGMENT_HEADER_BYTES
         self.live = 0
+        self.last_sequence = 0
         self.fd = -1
         self.frames: list[Frame] | None = []
         self.skipped_at: int | None = None
@@ -60,13 +79,14 @@ class Segment:
             return
         self.frames = None
 
-    def read_hint(self) -> list[Frame] | None:
+    def read_hint(self) -> Iterator[Frame] | None:
         """Its batches by the hint file; None if there is none that can be used."""
         try:
             raw = self.hint_path.read_bytes()
         except OSError:
             return None
-        return unpack_hint(raw, self.number, self.salt)
+        body = check_hint(raw, self.number, self.salt)
+        return None if body is None else hint_frames(body)
 
     def remove(self) -> None:
         """Unlink segment and hint."""
