@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 from collections.abc import Iterator, Mapping
@@ -27,10 +28,10 @@ _EXITS = {404: EXIT_NOT_FOUND, 412: EXIT_CONDITION}
 
 
 class Page(NamedTuple):
-    """Part of a listing; `following` None: that was all."""
+    """Part of a listing; `cursor` None: that was all."""
 
     keys: list[dict[str, Any]]
-    following: str | None
+    cursor: str | None
 
 
 def key_path(key: str) -> str:
@@ -38,20 +39,29 @@ def key_path(key: str) -> str:
     return f"/v1/kv/{quote(key.encode('utf-8', 'surrogateescape'), safe='')}"
 
 
-def list_path(prefix: str, start: str | None, limit: int, end: str | None = None) -> str:
-    """URL path of one page of a listing."""
-    query = {"prefix": prefix, "limit": str(limit)}
-    if start is not None:
-        query["start"] = start
-    if end is not None:
-        query["end"] = end
-    return f"/v1/kv?{urlencode(query, errors='surrogateescape')}"
+def list_path(
+    prefix: str, limit: int, start: str | None = None, end: str | None = None, cursor: str = ""
+) -> str:
+    """URL path of one page of a listing; `cursor` goes on where a page ended."""
+    query = {"prefix": prefix, "limit": str(limit), "start": start, "end": end}
+    if cursor:
+        query |= {"cursor": cursor, "start": None}
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"/v1/kv?{urlencode(given, errors='surrogateescape')}"
 
 
 def parse_page(raw: bytes) -> Page:
     """A page as the HTTP door gives it."""
     content = json.loads(raw)
-    return Page(content["keys"], content.get("next_start"))
+    return Page(content["keys"], content["cursor"])
+
+
+def key_of(entry: dict[str, Any]) -> str:
+    """The key of an entry; bytes that are not UTF-8 as Python names files with such names."""
+    key = str(entry["key"])
+    if entry.get("encoding") == "base64":
+        return base64.b64decode(key).decode("utf-8", "surrogateescape")
+    return key
 
 
 def reason_of(status: int, raw: bytes) -> tuple[str, str]:
@@ -107,13 +117,14 @@ class Client:
         self, prefix: str, start: str | None, end: str | None, limit: int | None
     ) -> Iterator[dict[str, Any]]:
         """Keys in order, page by page."""
-        left = limit
+        left, cursor = limit, ""
         while left is None or left > 0:
             wanted = PAGE_KEYS if left is None else min(left, PAGE_KEYS)
-            page = parse_page(self.request("GET", list_path(prefix, start, wanted, end)).read())
+            path = list_path(prefix, wanted, start, end, cursor)
+            page = parse_page(self.request("GET", path).read())
             yield from page.keys
-            if page.following is None:
+            if page.cursor is None:
                 return
-            start = page.following
+            cursor = page.cursor
             if left is not None:
                 left -= len(page.keys)

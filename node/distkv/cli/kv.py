@@ -10,7 +10,7 @@ from typing import IO
 
 import click
 
-from distkv.cli.client import DEFAULT_SERVER, READ_BYTES, Client, key_path
+from distkv.cli.client import DEFAULT_SERVER, READ_BYTES, Client, key_of, key_path
 from distkv.cli.exits import EXIT_CODES, EXIT_DIFFERENT, Failure
 
 SERVER = click.option(
@@ -116,7 +116,10 @@ def scan(
 ) -> None:
     """List the keys that begin with PREFIX, in order; --json: one object a line."""
     for entry in Client(server).scan(prefix, start, end, limit):
-        click.echo(json.dumps(entry) if as_json else entry["key"])
+        if as_json:
+            click.echo(json.dumps(entry))
+        else:
+            click.echo(key_of(entry).encode("utf-8", "surrogateescape"))
 
 
 @kv.command("import")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import aiohttp
 from yarl import URL
 
-from distkv.cli.client import Page, key_path, list_path, parse_page, reason_of
+from distkv.cli.client import Page, key_of, key_path, list_path, parse_page, reason_of
 from distkv.cli.exits import EXIT_UNREACHABLE, Failure
 
 PIECE_BYTES = 256 * 1024
@@ -122,11 +122,11 @@ class Remote:
 
         return (await self._persist(attempt, key)).decode()
 
-    async def page(self, prefix: str, start: str | None) -> Page:
-        """Part of a listing. Raises Failure."""
+    async def page(self, prefix: str, cursor: str) -> Page:
+        """Part of a listing, from the cursor of the one before. Raises Failure."""
 
         async def attempt() -> bytes:
-            path = list_path(prefix, start, PAGE_KEYS)
+            path = list_path(prefix, PAGE_KEYS, cursor=cursor)
             async with self._session.get(self._address + path) as response:
                 return await _checked(response)
 
@@ -257,14 +257,14 @@ async def export_files(
         digests[name] = await remote.get(key, path)
         remote.tally.files += 1
 
-    start: str | None = None
+    cursor = ""
     while True:
-        page = await remote.page(prefix, start)
-        keys = [str(entry["key"]) for entry in page.keys]
+        page = await remote.page(prefix, cursor)
+        keys = [key_of(entry) for entry in page.keys]
         await _unwrapped(_in_parallel(iter(keys), one, parallel))
-        if page.following is None:
+        if page.cursor is None:
             return digests
-        start = page.following
+        cursor = page.cursor
 
 
 def _place(directory: Path, name: str) -> Path | None:

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from distkv.config.schema import TuningSections
 from distkv.local.ask import Answer
 from distkv.local.directory import Directory, Identity, Ownership
 from distkv.local.errors import LocalError
@@ -42,8 +41,6 @@ class Owner:
     ) -> None:
         self._directory = directory
         self._identity: Identity = directory.identity()
-        tuning = TuningSections.model_validate(self._identity.tuning)
-        self._inline_max = tuning.dispersal.inline_max
         self._ask = ask
         self._ask_status = ask_status
         self._report = report
@@ -78,7 +75,6 @@ class Owner:
             "layout": {
                 "data_shards": self._identity.data_shards,
                 "parity_shards": self._identity.parity_shards,
-                "inline_max": self._inline_max,
             },
             "members": ownership.founders,
         }

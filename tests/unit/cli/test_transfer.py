@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from distkv.cli.client import key_path, list_path
+from distkv.cli.client import key_of, key_path, list_path
 from distkv.cli.transfer import (
     _place,
     differences,
@@ -63,4 +63,6 @@ def test_a_key_cannot_leave_the_directory_it_is_exported_to(tmp_path: Path) -> N
 def test_keys_travel_escaped() -> None:
     assert key_path("a/b c?#%é") == "/v1/kv/a%2Fb%20c%3F%23%25%C3%A9"
     assert key_path("\udcff") == "/v1/kv/%FF"
-    assert list_path("a/", "a/b", 10) == "/v1/kv?prefix=a%2F&limit=10&start=a%2Fb"
+    assert list_path("a/", 10, "a/b") == "/v1/kv?prefix=a%2F&limit=10&start=a%2Fb"
+    assert list_path("", 1, "a", "b", "YQ==") == "/v1/kv?prefix=&limit=1&end=b&cursor=YQ%3D%3D"
+    assert key_of({"key": "/w==", "encoding": "base64"}) == "\udcff"

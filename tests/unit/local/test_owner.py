@@ -88,7 +88,7 @@ def test_a_new_cluster_is_founded_with_every_incarnation_and_then_formed(
         {
             "cluster_id": "ab" * 16,
             "owner": owner,
-            "layout": {"data_shards": 2, "parity_shards": 1, "inline_max": 4096},
+            "layout": {"data_shards": 2, "parity_shards": 1},
             "members": [(0, 11), (1, 12), (2, 13)],
         },
     )
