@@ -24,6 +24,17 @@ from distkv.wire.codec import WireError, decode, encode
 log = logging.getLogger("distkv.driver")
 
 FULL_RETRY_SECONDS = 1.0
+PAYLOAD_BYTES = 1024 * 1024
+"""Messages of one turn to one peer travel together up to this size."""
+
+
+def _payloads(batch: list[object]) -> list[bytes]:
+    """The batch as messages of the transport, each of a size that every lane takes."""
+    payload = encode(batch)
+    if len(payload) <= PAYLOAD_BYTES or len(batch) == 1:
+        return [payload]
+    middle = len(batch) // 2
+    return _payloads(batch[:middle]) + _payloads(batch[middle:])
 
 
 class Driver:
@@ -66,8 +77,11 @@ class Driver:
         except WireError as error:
             self.member.suspect(f"ordinal {peer.ordinal}", "undecodable message", str(error))
             return
-        for message in messages:
-            self.member.receive(peer, message)
+        try:
+            for message in messages:
+                self.member.receive(peer, message)
+        except Exception as failure:
+            self._fail(failure)
         self.wake()
 
     def on_peer_up(self, peer: Identity) -> None:
@@ -121,9 +135,7 @@ class Driver:
         try:
             output = self.member.turn(self._loop.time(), int(time.time() * 1000))
         except Exception as failure:
-            log.exception("the node halts: it cannot go on safely")
-            self.closed = True
-            self._halt(f"{type(failure).__name__}: {failure}")
+            self._fail(failure)
             return
         finally:
             self._in_turn = False
@@ -133,6 +145,13 @@ class Driver:
         self._send(output.messages)
         self._flush_if_wanted()
         self._arm()
+
+    def _fail(self, failure: Exception) -> None:
+        """A broken invariant, or an entry of a newer version: stop before harm is done."""
+        if not self.closed:
+            self.closed = True
+            log.error("the node halts, going on could be unsafe", exc_info=failure)
+            self._halt(f"{type(failure).__name__}: {failure}")
 
     @property
     def blocked(self) -> bool:
@@ -234,13 +253,14 @@ class Driver:
         for ordinal, lane, stream, message in messages:
             groups.setdefault((ordinal, lane, stream), []).append(message)
         # The leader sends the same objects to every peer: encode them once.
-        encoded: dict[tuple[int, ...], bytes] = {}
+        encoded: dict[tuple[int, ...], list[bytes]] = {}
         for (ordinal, lane, stream), batch in groups.items():
             identities = tuple(map(id, batch))
-            payload = encoded.get(identities)
-            if payload is None:
-                payload = encoded[identities] = encode(batch)
-            transport.send(ordinal, lane, payload, stream)
+            payloads = encoded.get(identities)
+            if payloads is None:
+                payloads = encoded[identities] = _payloads(batch)
+            for payload in payloads:
+                transport.send(ordinal, lane, payload, stream)
 
     def _arm(self) -> None:
         """One timer; one that fires too early is cheaper than cancelling it at every turn."""
