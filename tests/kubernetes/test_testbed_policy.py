@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from testbed.harness import Space
-from testbed.manifests import PORT, Manifest, pod, policy, server
+from testbed.manifests import PORT, Manifest, headless, pod, policy, server
 
 LIMIT_MS = 2000
 
@@ -169,3 +169,37 @@ def test_rules_say_who_may_reach_what(space: Space) -> None:
         expect(set(), ingress=[{"ports": [{"protocol": "TCP", "port": PORT + 1}]}])
         expect(set(everyone), ingress=[{"ports": [{"port": PORT - 5, "endPort": PORT + 5}]}])
         expect(set(), ingress=[{"ports": [{"protocol": "UDP", "port": PORT}]}])
+
+
+def test_egress_is_judged_behind_a_service(space: Space) -> None:
+    """What a client may reach is a matter of the real destination, whatever address it asks for."""
+    service = headless("server")
+    del service["spec"]["clusterIP"]
+    space.apply(service, server("server", "node1"), server("elsewhere", "node2"))
+    space.apply(pod("client", node="node3"))
+    space.ready("pod")
+    targets = {
+        "service": f"server.{space.name}:{PORT}",
+        "server": f"{space.address('server')}:{PORT}",
+        "elsewhere": f"{space.address('elsewhere')}:{PORT}",
+    }
+
+    def reached() -> set[str]:
+        return {n for n, t in targets.items() if space.attempt("client", "probe", "connect", t)}
+
+    space.cluster.wait("all to be reached", lambda: reached() == set(targets))
+    kube_system = {"kubernetes.io/metadata.name": "kube-system"}
+    dns = {
+        "to": [
+            {
+                "namespaceSelector": {"matchLabels": kube_system},
+                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+            }
+        ],
+        "ports": [{"protocol": "UDP", "port": 53}],
+    }
+    only_server = {"to": [{"podSelector": {"matchLabels": {"app": "server"}}}]}
+    space.apply(policy("rules", "client", egress=[dns, only_server]))
+    space.cluster.wait("the server alone", lambda: reached() == {"service", "server"}, 20)
+    space.apply(policy("rules", "client", egress=[only_server]))
+    space.cluster.wait("names to be out of reach", lambda: reached() == {"server"}, 60)

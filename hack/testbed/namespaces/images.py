@@ -1,20 +1,22 @@
 """The images that every cluster holds from the start, and one prepared containerd store of them.
 
-A node gets its store by hard links: contents are shared and never written again; only containerd's
-databases are copied. So six nodes cost neither six imports nor the disk of six.
+The stores of a cluster's nodes lie on a file system of their own: there a node's store is a clone
+that shares its contents with the others until something is written, and `down` is one file less,
+not the removal of every file of every image on every node.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from testbed.agents.disks import DiskFolder
 from testbed.image.layer import Layer
 from testbed.image.oci import write_archive
+from testbed.namespaces.boxes import Box
 from testbed.namespaces.tools import Tools, exclusive
 from testbed.paths import cache_root
 from testbed.progress import Progress
@@ -51,19 +53,35 @@ def ensure_store(tools: Tools, progress: Progress) -> Path:
     return store
 
 
-def clone_store(store: Path, target: Path) -> None:
-    """A store of a node's own. Across file systems hard links are impossible: then it is copied."""
-    linked = run(["cp", "-al", store, target], check=False)
-    if linked.returncode != 0:
-        shutil.rmtree(target, ignore_errors=True)
-        run(["cp", "-a", store, target])
-        return
-    for database in target.rglob("*.db"):
-        if "snapshots" in database.relative_to(target).parts:
-            continue
-        own = database.with_name(f"{database.name}.own")
-        shutil.copy2(database, own)
-        own.replace(database)
+class Stores:
+    """The containerd stores of one cluster, seen only from inside its hub and nodes."""
+
+    NAME, SIZE = "stores", 256 * 2**30  # a sparse file: it takes what is written
+
+    def __init__(self, root: Path) -> None:
+        self._disk = DiskFolder(root, root / "dev")
+        self._folder = root / self.NAME
+
+    def open(self, hub: Box, prepared: Path) -> None:
+        self._disk.create(self.NAME, self.SIZE)
+        self._disk.mount(self.NAME, hub.pid, str(self._folder))
+        hub.run(["cp", "-a", prepared, self._folder / "prepared"], "mount")
+
+    def of(self, node: str) -> Path:
+        return self._folder / node
+
+    def ensure(self, hub: Box, node: str) -> bool:
+        """True if the node had no store and was given a new one."""
+        if hub.run(["ls", self._folder], "mount").split().count(node):
+            return False
+        new = self._folder / f"{node}.new"
+        hub.run(["rm", "-rf", new], "mount")
+        hub.run(["cp", "-a", "--reflink=always", self._folder / "prepared", new], "mount")
+        hub.run(["mv", new, self.of(node)], "mount")
+        return True
+
+    def remove(self, hub: Box, node: str) -> None:
+        hub.run(["rm", "-rf", self.of(node)], "mount")
 
 
 def _write_images(tools: Tools, folder: Path) -> list[Path]:

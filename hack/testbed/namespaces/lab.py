@@ -22,7 +22,7 @@ from testbed.paths import PACKAGE
 from testbed.run import wait_until
 
 HUB = "hub"
-FOLDERS = ("run", "log", "pki", "nodes", "images", "etcd")
+FOLDERS = ("run", "log", "pki", "nodes", "images", "etcd", "dev", "stores")
 
 
 @dataclass
@@ -159,12 +159,12 @@ class Lab:
 
     def _free_loops(self) -> None:
         """Waits for the kernel to let go of our images, then takes away devices made for them."""
-        nodes = str(self.root / "nodes")
+        ours = f"{self.root}/"
 
         def held() -> list[str]:
             files = Path("/sys/block").glob("loop*/loop/backing_file")
             texts = [path.read_text() for path in files if path.exists()]
-            return [text for text in texts if text.startswith(nodes)]
+            return [text for text in texts if text.startswith(ours)]
 
         wait_until("the kernel to free the loop devices", lambda: not held(), 20)
         remove_idle(loop_numbers() - set(self.record.loops_before))

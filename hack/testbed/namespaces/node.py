@@ -10,7 +10,7 @@ from testbed.agents.provisioner import disk_folder, target
 from testbed.agents.ruleset import render
 from testbed.namespaces import network, nodeconfig
 from testbed.namespaces.boxes import Box, open_box
-from testbed.namespaces.images import clone_store
+from testbed.namespaces.images import Stores
 from testbed.namespaces.tools import Tools
 
 CNI_PLUGINS = Path("/usr/lib/cni")
@@ -26,12 +26,10 @@ class Node:
         self._root, self._tools = root, tools
         self.cgroup = f"{cgroup}/{self.name}"
 
-    def prepare(self, store: Path) -> None:
+    def prepare(self) -> None:
         """Writes all that a node finds on its disks; what is there from before stays."""
         for each in FOLDERS:
             (self.folder / each).mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "containerd").exists():
-            clone_store(store, self.folder / "containerd")
         plugins, config = self.folder / "cni/plugins", self.folder / "cni/config"
         for plugin in [*CNI_PLUGINS.iterdir(), self._tools["admit"]]:
             if not (plugins / plugin.name).exists():
@@ -92,7 +90,7 @@ mkdir -p /run/netns /run/lock
 mount -t tmpfs tmpfs /var/lib
 mkdir -p /var/lib/kubelet /var/lib/containerd /var/lib/cni {nodeconfig.VOLUMES}
 mount --bind {self.folder}/kubelet /var/lib/kubelet
-mount --bind {self.folder}/containerd /var/lib/containerd
+mount --bind {Stores(self._root).of(self.name)} /var/lib/containerd
 mount --bind {self.folder}/log /var/log
 hostname {self.name}
 ip link set lo up

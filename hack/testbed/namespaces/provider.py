@@ -9,7 +9,7 @@ from pathlib import Path
 
 from testbed.errors import LabError
 from testbed.namespaces import cgroups, host, network, start
-from testbed.namespaces.images import ensure_store
+from testbed.namespaces.images import Stores, ensure_store
 from testbed.namespaces.lab import HUB, Lab
 from testbed.namespaces.node import Node
 from testbed.namespaces.tools import ensure_tools, exclusive
@@ -111,11 +111,11 @@ class NamespacesProvider(Provider):
                     self._lab.stop_node(name)
                 if wipe:
                     shutil.rmtree(self._root / "nodes" / name)
+                    Stores(self._root).remove(self._lab.box(HUB), name)
             case "start":
                 if not self._lab.running(name):
-                    tools = self._lab.tools
-                    node = Node(self._root, network.node_number(name), tools, self._lab.cgroup)
-                    start.start_node(self._lab, node, ensure_store(tools, self._progress))
+                    number, tools = network.node_number(name), self._lab.tools
+                    start.start_node(self._lab, Node(self._root, number, tools, self._lab.cgroup))
             case "freeze":
                 self._lab.box(name)
                 cgroups.freeze(group, True)

@@ -12,6 +12,7 @@ from testbed.agents.api import Api, ApiError, Credentials, Object
 from testbed.errors import LabError
 from testbed.namespaces import addons, cgroups, control, network
 from testbed.namespaces.boxes import open_box
+from testbed.namespaces.images import Stores
 from testbed.namespaces.kubeconfig import write_kubeconfig
 from testbed.namespaces.lab import HUB, Lab
 from testbed.namespaces.node import Node
@@ -31,11 +32,12 @@ def start_cluster(lab: Lab, tools: Tools, store: Path, count: int, progress: Pro
     _write_identities(lab, count)
     cgroups.create(lab.cgroup)
     _open_hub(lab, tools, count)
+    Stores(lab.root).open(lab.box(HUB), store)
     _start_control_plane(lab, tools)
     progress.step("hub is up, API server is starting")
     nodes = [Node(lab.root, number, tools, lab.cgroup) for number in range(1, count + 1)]
     for node in nodes:
-        _open_node(lab, node, store)
+        _open_node(lab, node)
     progress.step(f"{count} nodes have their namespaces")
     api = Api(Credentials(f"https://127.0.0.1:{lab.record.port}", lab.root / "pki", "admin"))
     log = lab.log(HUB, "kube-apiserver")
@@ -108,10 +110,10 @@ def _start_controllers(lab: Lab, tools: Tools) -> None:
     lab.spawn_agent("provisioner", *common, lab.root / "nodes")
 
 
-def _open_node(lab: Lab, node: Node, store: Path) -> bool:
+def _open_node(lab: Lab, node: Node) -> bool:
     """True if the node came with nothing on its disk."""
-    fresh = not (node.folder / "containerd").exists()
-    node.prepare(store)
+    node.prepare()
+    fresh = Stores(lab.root).ensure(lab.box(HUB), node.name)
     cgroups.create(node.cgroup)
     lab.add_box(node.name, node.open(lab.box(HUB), lab.record.nodes))
     lab.spawn(node.name, "containerd", node.daemons()["containerd"])
@@ -124,9 +126,9 @@ def _start_kubelet(lab: Lab, node: Node) -> None:
             lab.spawn(node.name, daemon, command)
 
 
-def start_node(lab: Lab, node: Node, store: Path) -> None:
+def start_node(lab: Lab, node: Node) -> None:
     """Brings a node back that was stopped, with what its disk still holds."""
-    if _open_node(lab, node, store):
+    if _open_node(lab, node):
         for archive in sorted((lab.root / "images").iterdir()):
             import_image(lab, node.name, archive)
     _start_kubelet(lab, node)

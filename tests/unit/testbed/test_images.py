@@ -97,9 +97,8 @@ def test_the_image_gets_only_what_the_project_needs_to_run() -> None:
 
 
 def test_requirements_keep_their_hashes() -> None:
-    constraints = (
-        "# head\na==1 \\\n    --hash=sha256:aa\n    # via x\nb.c==2 \\\n    --hash=sha256:bb\n"
-    )
+    first, second = "a==1 \\\n    --hash=sha256:aa\n    # via x", "b.c==2 \\\n    --hash=sha256:bb"
+    constraints = f"# head\n{first}\n{second}\n"
     assert requirements_for(["b-c"], constraints) == "b.c==2 \\\n    --hash=sha256:bb\n"
     with pytest.raises(LabError, match=r"constraints.txt pins no d"):
         requirements_for(["d"], constraints)
