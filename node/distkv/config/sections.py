@@ -157,7 +157,7 @@ class ConsensusSection(Section):
         default=512, ge=1, le=2048, description="Most log entries proposed and not yet chosen."
     )
     window_bytes: Size = Field(
-        default=8 * MIB, ge=64 * KIB, le=256 * MIB, description="Most bytes of such entries."
+        default=4 * MIB, ge=64 * KIB, le=4 * MIB, description="Most bytes of such entries."
     )
     retain_slots: int = Field(
         default=20_000,

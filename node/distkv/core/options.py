@@ -32,7 +32,7 @@ class ReplicaOptions:
     batch_commands: int = 4096
     batch_bytes: int = MEBIBYTE
     window_slots: int = 512
-    window_bytes: int = 8 * MEBIBYTE
+    window_bytes: int = 4 * MEBIBYTE
     """Proposed and not yet chosen; also what a Promise may have to carry."""
     message_bytes: int = MEBIBYTE
     inflight_bytes: int = 8 * MEBIBYTE

@@ -1,7 +1,7 @@
 """The owner's commands to one node: found, formed, identity, status.
 
-Handlers take the parsed JSON body and answer (HTTP status, JSON body). An owner other than
-the one that founded the cluster is refused with 403.
+Handlers take the parsed JSON body and answer one; they refuse with a DistKVError. An owner
+other than the one that founded the cluster is refused with 403.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distkv.errors import BadRequest
-from distkv.member.admission import replace
+from distkv.errors import BadRequest, NotFormed
+from distkv.member.admission import check_owner, replace
 from distkv.member.messages import Founding
 from distkv.runtime.driver import Driver
 
-Answer = tuple[int, dict[str, object]]
+Answer = dict[str, object]
 
 FORMED_SECONDS = 5.0
 
@@ -27,10 +27,10 @@ class Admin:
         self._member = driver.member
         self._inline_max = inline_max
 
-    def identity(self, body: Mapping[str, Any]) -> Answer:
+    def identity(self) -> Answer:
         """GET /v1/admin/identity: who this data directory is."""
         identity = self._member.identity
-        return 200, {
+        return {
             "cluster_id": identity.cluster.hex(),
             "ordinal": identity.ordinal,
             "incarnation": identity.incarnation,
@@ -38,41 +38,39 @@ class Admin:
             "founded": self._member.seat is not None,
         }
 
-    def status(self, body: Mapping[str, Any]) -> Answer:
+    def status(self) -> Answer:
         """GET /v1/admin/status: like /v1/status of the client door."""
-        return 200, self._driver.status()
+        return self._driver.status()
 
-    def found(self, body: Mapping[str, Any]) -> Answer:
+    def found(self, body: Any) -> Answer:
         """POST /v1/admin/found {cluster_id, owner, layout: {data_shards, parity_shards},
         members: [[ordinal, incarnation], ...]}: once, to ordinal 0. Repeating it is harmless."""
-        founding = _founding(body, self._inline_max)
+        founding = _founding(_object(body), self._inline_max)
         self._member.found(founding)
-        self._driver.wake()
-        return 202, {"accepted": True}
+        self._member.poke()
+        return {"accepted": True}
 
-    def formed(self, body: Mapping[str, Any]) -> Answer:
+    def formed(self, body: Any) -> Answer:
         """POST /v1/admin/formed {cluster_id, owner}: the owner recorded the formation."""
+        body = _object(body)
         seat = self._member.seat
         if seat is None:
-            return 503, _problem("not_formed", "this node does not know the founders yet", True)
+            raise NotFormed("this node does not know the founders yet")
         if _text(body, "cluster_id") != self._member.identity.cluster.hex():
-            return 403, _problem("foreign_cluster", "cluster_id is another cluster's", False)
-        if _text(body, "owner") != seat.machine.membership.owner:
-            reason = "this cluster has another owner; its commands alone are taken"
-            return 403, _problem("foreign_owner", reason, False)
-        if seat.machine.formed:
-            return 200, {"formed": True}
-        seat.submit_formed(seat.kernel.now + FORMED_SECONDS)
-        self._driver.wake()
-        return 202, {"formed": False}
+            raise BadRequest("cluster_id is another cluster's")
+        check_owner(seat, _text(body, "owner"))
+        if not seat.machine.formed:
+            seat.submit_formed(seat.kernel.now + FORMED_SECONDS)
+            self._member.poke()
+        return {"formed": seat.machine.formed}
 
-
-    def replace(self, body: Mapping[str, Any]) -> Answer:
+    def replace(self, body: Any) -> Answer:
         """POST /v1/admin/replace {owner, ordinal, old, new}, to the leader: incarnation `new`
-        takes the seat of `old`. Repeating it is harmless; 200 once it is so."""
+        takes the seat of `old`. Repeating it is harmless; `replaced` once it is so."""
+        body = _object(body)
         seat = self._member.seat
         if seat is None:
-            return 503, _problem("not_formed", "this node does not know the founders yet", True)
+            raise NotFormed("this node does not know the founders yet")
         done = replace(
             seat,
             _text(body, "owner"),
@@ -80,11 +78,13 @@ class Admin:
             _whole(body, "old"),
             _whole(body, "new"),
         )
-        return (200 if done else 202), {"replaced": done}
+        return {"replaced": done}
 
 
-def _problem(code: str, message: str, retry: bool) -> dict[str, object]:
-    return {"code": code, "message": message, "applied": "no", "retry": retry}
+def _object(body: Any) -> Mapping[str, Any]:
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body
 
 
 def _text(body: Mapping[str, Any], field: str) -> str:

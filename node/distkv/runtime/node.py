@@ -17,7 +17,7 @@ import uvloop
 from distkv.config import Config
 from distkv.member.identity import DirectoryIdentity, WrongDirectory, open_identity
 from distkv.member.member import Member
-from distkv.runtime.doors import Doors, open_doors
+from distkv.runtime.doors import Doors
 from distkv.runtime.driver import Driver
 from distkv.runtime.logs import set_up_logging
 from distkv.runtime.options import key_ring, member_options, transport_options
@@ -143,7 +143,8 @@ class NodeProcess:
         for ordinal, peer in enumerate(config.peers.addresses):
             if ordinal != identity.ordinal:
                 self.endpoint.set_peer(ordinal, peer.host, peer.port)
-        self.doors = await open_doors(config, self.store, self.driver)
+        self.doors = Doors(config, self.store, self.driver, self.endpoint)
+        await self.doors.start()
         self._resources.start(self.doors)
         log.info(
             "node %d of cluster %s is up (incarnation %d, boot %d): %s",
@@ -170,7 +171,6 @@ class NodeProcess:
         """Hand leadership over, end requests, make everything durable."""
         self._resources.stop()
         if self.doors is not None and not self.driver.closed:
-            self.doors.stop_admitting()
             await self._hand_over()
         self.member.shut_down()
         if self.doors is not None:
