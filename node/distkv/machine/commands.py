@@ -223,13 +223,16 @@ def wire_check(key: bytes, condition: Condition) -> WireMutation:
     return (CHECK, _key(key), *_wire_condition(condition))
 
 
-def wire_basis(key: bytes, version: int) -> WireMutation:
+def wire_basis(key: bytes, version: int, answer: int | None = None) -> WireMutation:
     """The write was computed from this version of the key (0: absent).
 
     If the key has changed, the outcome is NEEDS_VALUE again, which unlike an unmet
     condition consumes no sequence number: compute it anew under the same number.
+    `answer`: result of the mutation that was computed; it becomes that of the guard, so that
+    a retry through any node is told the same.
     """
-    return (BASIS, _key(key), *_wire_condition(Condition(version=version))[1:])
+    basis = (BASIS, _key(key), *_wire_condition(Condition(version=version))[1:])
+    return basis if answer is None else (*basis, answer)
 
 
 def _wire(mutation: Mutation, dispersed: Dispersed | None) -> WireMutation:

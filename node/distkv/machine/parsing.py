@@ -225,8 +225,9 @@ def _check(mutation: Fields) -> bool:
 
 
 def _basis(mutation: Fields) -> bool:
-    _, key, version = mutation
-    return _is_key(key) and _is_number(version)
+    _, key, version, *answer = mutation
+    plain = not answer or (len(answer) == 1 and _is_number(answer[0]))
+    return _is_key(key) and _is_number(version) and plain
 
 
 _MUTATIONS: dict[object, Callable[[Fields], bool]] = {

@@ -94,41 +94,28 @@ class Rows(Generic[T]):
     def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, T]]:
         """Up to `limit` rows in order with start <= key < end, as of now. Raises CorruptRow."""
         changes = self._changes_within(start, end)
-        if self._cleared:
-            found: list[tuple[bytes, bytes]] = []
-            complete = True
-        else:
-            ask = limit + len(changes)
-            found = self._engine.scan(self._table, start, end, ask)
-            complete = len(found) < ask
+        # Each change hides at most one row of the engine: with that many more asked for,
+        # `limit` unchanged rows come before whatever the engine was not asked for.
+        found: list[tuple[bytes, bytes]] = []
+        if not self._cleared:
+            found = self._engine.scan(self._table, start, end, limit + len(changes))
         if not changes:
             return [(key, self._decode(raw)) for key, raw in found]
-        rows: dict[bytes, T] = {k: self._decode(raw) for k, raw in found if k not in changes}
-        last = None if complete else found[-1][0]
-        for key, value in changes.items():
-            if value is not None and (last is None or key <= last):
-                rows[key] = value
+        rows = {key: self._decode(raw) for key, raw in found if key not in changes}
+        rows.update((key, value) for key, value in changes.items() if value is not None)
         return [(key, rows[key]) for key in sorted(rows)[:limit]]
 
     def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
         """Like `scan`, keys only."""
         changes = self._changes_within(start, end)
-        if self._cleared:
-            found: list[bytes] = []
-            complete = True
-        else:
-            ask = limit + len(changes)
-            found = self._engine.keys(self._table, start, end, ask)
-            complete = len(found) < ask
+        found: list[bytes] = []
+        if not self._cleared:
+            found = self._engine.keys(self._table, start, end, limit + len(changes))
         if not changes:
             return found
-        last = None if complete else found[-1]
-        added = [
-            key
-            for key, value in changes.items()
-            if value is not None and (last is None or key <= last)
-        ]
-        return sorted([key for key in found if key not in changes] + added)[:limit]
+        rows = [key for key in found if key not in changes]
+        rows += [key for key, value in changes.items() if value is not None]
+        return sorted(rows)[:limit]
 
     def _changes_within(self, start: bytes, end: bytes | None) -> dict[bytes, T | None]:
         return {

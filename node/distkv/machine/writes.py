@@ -333,11 +333,11 @@ def _check(draft: Draft, mutation: Fields) -> object:
 
 
 def _basis(draft: Draft, mutation: Fields) -> object:
-    _, key, version = mutation
+    _, key, version, *answer = mutation
     old = draft.get(key)
     if (0 if old is None else old.version) != version:
         raise _Stop(OutcomeKind.NEEDS_VALUE, None)
-    return True
+    return answer[0] if answer else True
 
 
 _EFFECTS: dict[int, Callable[[Draft, Fields], object]] = {

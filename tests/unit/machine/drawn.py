@@ -34,7 +34,8 @@ def of(kind: Any, *fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.tuples(*fields).map(lambda drawn: kind(*drawn))
 
 
-keys = st.sampled_from([b"", b"a", b"b", b"b\0", b"c"])
+KEYS = [b"", b"a", b"b", b"b\0", b"c"]
+keys = st.sampled_from(KEYS)
 numbers = [b"7", b"-2", b"1.5", b"9223372036854775807", b"012", b"x", b""]
 values = st.sampled_from([*numbers, b"y" * 12, b"y" * 13])
 conditions = st.one_of(

@@ -96,6 +96,17 @@ def test_the_low_mark_never_goes_back() -> None:
     assert number(world) == 6
 
 
+def test_a_page_that_stays_for_one_result_does_not_bring_back_the_others() -> None:
+    world = World()
+    world.commands(*(command(sequence) for sequence in (1, 2, 9)))
+    world.commands(command(10, low=5))
+    assert len(world.engine.keys(Table.STATE, b"p", b"q", 10)) == 2
+    world.reload()
+    (outcome,) = world.commands(command(2))
+    assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
+    assert world.commands(command(9))[0].detail == [3]
+
+
 def test_pages_of_answered_results_go() -> None:
     world = World()
     for sequence in range(1, 200):

@@ -218,6 +218,10 @@ def test_flush_removes_everything_and_counts() -> None:
     assert world.machine.count() == 1
     assert [type(event).__name__ for event in world.take_events()] == ["Superseded"]
     assert world.machine.membership.records == {1: 0}
+    for key in (b"k0", b"k9", b"new", b"big"):
+        assert world.machine.record(key) is None
+    assert world.results(Put(b"k1", b"v")) == [(27, False, None)]
+    assert world.results(Delete(b"k1")) == [(0, True, None)]
     world.reload()
     assert world.machine.count() == 1
 
