@@ -40,6 +40,8 @@ PARALLEL = 16
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.02
 SHOWN_DIFFERENCES = 20
+NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
+"""Below Python's library, but not of it."""
 
 
 def say(text: str) -> None:
@@ -177,33 +179,31 @@ class Demo:
         return differences(digests, found)
 
     async def show_storage(self, total: int) -> None:
-        """Bytes each node stores, against a whole copy of everything."""
-        say(f"stored: {total / MIB:.1f} MiB of files; a whole copy on each node would be that much")
-        status = await self._command("status")
+        """What each node stores, against a whole copy of everything."""
         whole = max(1, total)
+        say(f"stored {total / MIB:.1f} MiB of files; whole copies would be that much on every node")
+        status = await self._command("status")
         held = 0
-        up = 0
         for node in status["nodes"]:
-            size = sum(
-                allocated(path) for path in files_below(self.directory.node(node["ordinal"]))
-            )
-            held += size
-            up += node["ordinal"] != self.wiped
-            note = " (its disk was wiped)" if node["ordinal"] == self.wiped else ""
+            ordinal, shards = node["ordinal"], node["shards_bytes"] or 0
+            held += shards
+            disk = sum(allocated(path) for path in files_below(self.directory.node(ordinal)))
+            note = "  its disk was wiped" if ordinal == self.wiped else ""
             say(
-                f"  node {node['ordinal']}: {size / MIB:8.1f} MiB on disk, "
-                f"{size / whole:5.2f} of a whole copy{note}"
+                f"  node {ordinal}: shards {shards / MIB:7.1f} MiB = {shards / whole:4.2f} of a "
+                f"whole copy; {disk / MIB:7.1f} MiB on disk with log and metadata{note}"
             )
+        n, k = self.plan.nodes, status["data_shards"]
         say(
-            f"  together {held / whole:.2f} times the data; whole copies on these {up} nodes "
-            f"would be {up}.00 times"
+            f"  shards together {held / whole:.2f} times the data: {n / k:.2f} with all {n} nodes "
+            f"up, more for what was written while two were down; whole copies {n}.00 times"
         )
 
     # -- all of it
 
     async def run(self) -> bool:
         """The whole demo; whether every byte was right."""
-        sources = find_files(self.files)
+        sources = find_files(self.files, NOT_STANDARD)
         if not sources:
             raise Failure(f"{self.files} has no files that can be read")
         total = sum(source.size for source in sources)

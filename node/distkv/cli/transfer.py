@@ -52,11 +52,14 @@ class Source(NamedTuple):
     size: int
 
 
-def find_files(directory: Path) -> list[Source]:
-    """Every regular file below `directory` that can be read, by name; links to files count."""
+def find_files(directory: Path, without: frozenset[str] = frozenset()) -> list[Source]:
+    """Every regular file below `directory` that can be read, by name; links to files count.
+
+    `without`: names of directories that are left out, with all below.
+    """
     found = []
     for root, directories, names in os.walk(directory):
-        directories.sort()
+        directories[:] = sorted(set(directories) - without)
         for name in names:
             path = Path(root) / name
             if path.is_file() and os.access(path, os.R_OK):
