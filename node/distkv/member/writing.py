@@ -44,6 +44,9 @@ from distkv.operations import (
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
 
+DISPERSE_AGAIN = ("barrier", "boot", "settled", "holders", "epoch", "coordinator")
+"""Refusals at apply that a fresh dispersal may get round."""
+
 ONCE_PREFIX = b"\x00K"
 """Sessions of idempotency keys open with their only command."""
 
@@ -93,7 +96,8 @@ class Writer:
                 return
             kind, detail = outcome.result()[2:]
             if kind is OutcomeKind.APPLIED and not _has_coded_previous(detail):
-                future.set_result([_plain(result) for result in detail])  # type: ignore[attr-defined]
+                own = detail[: len(write.mutations)]  # type: ignore[index]
+                future.set_result([_plain(result) for result in own])
             elif kind is OutcomeKind.APPLIED or kind is OutcomeKind.NEEDS_VALUE:
                 self._seat.spawn(self._slow(write, outcome.result(), deadline), future)
             else:
@@ -103,7 +107,7 @@ class Writer:
 
     async def _slow(self, write: Write, outcome: Outcome, deadline: float) -> object:
         if outcome.kind is OutcomeKind.APPLIED:
-            return await self._results(outcome.detail, deadline)
+            return (await self._results(outcome.detail, deadline))[: len(write.mutations)]
         return await self._with_old_value(write, deadline)
 
     # -- values that are dispersed
@@ -172,7 +176,7 @@ class Writer:
                     return outcome
                 submitted = False
                 again = True
-                if not named or outcome.detail == "not_formed":
+                if not named or outcome.detail not in DISPERSE_AGAIN:
                     return outcome
                 if self._seat.kernel.now >= deadline:
                     raise DeadlineExceeded(
@@ -213,7 +217,7 @@ class Writer:
     async def _with_old_value(self, write: Write, deadline: float) -> object:
         """Read, compute, put if nothing changed meanwhile; a guard consumes no sequence."""
         while True:
-            mutations, guards, results = await self._computed(write.mutations, deadline)
+            mutations, guards = await self._computed(write.mutations, deadline)
             identity = self._identify(write)
             dispersals: dict[int, Dispersal] = {}
             try:
@@ -227,9 +231,9 @@ class Writer:
                 self._answered(identity)
                 self._let_go(dispersals)
             if outcome.kind is OutcomeKind.APPLIED:
-                applied = await self._results(outcome.detail, deadline)
-                applied = applied[len(guards) :]
-                return [r if r is not None else a for r, a in zip(results, applied, strict=True)]
+                # Guards come first and carry the results; they may be those of an earlier
+                # try of this command, which another node computed from another value.
+                return (await self._results(outcome.detail, deadline))[: len(write.mutations)]
             if outcome.kind is not OutcomeKind.NEEDS_VALUE:
                 raise failure(outcome)
             if self._seat.kernel.now >= deadline:
@@ -237,13 +241,11 @@ class Writer:
 
     async def _computed(
         self, mutations: Sequence[Mutation], deadline: float
-    ) -> tuple[list[Mutation], tuple[tuple[object, ...], ...], list[object]]:
+    ) -> tuple[list[Mutation], tuple[tuple[object, ...], ...]]:
         """Each mutation that needs an old value becomes a put, guarded by the version read."""
         changed: list[Mutation] = []
         guards: list[tuple[object, ...]] = []
-        results: list[object] = []
         for mutation in mutations:
-            result: object = None
             if isinstance(mutation, Append | Increment | IncrementFloat):
                 if len(mutations) > 1:
                     raise BadRequest(
@@ -252,7 +254,6 @@ class Writer:
                     )
                 value = await self._seat.reader.whole(mutation.key, deadline)
                 version = value.meta.version if value is not None else 0
-                guards.append(wire_basis(mutation.key, version))
                 old = value.data if value is not None and isinstance(value.data, bytes) else b""
                 if not isinstance(mutation, Append):
                     raise BadRequest("value is not an integer or out of range")
@@ -262,11 +263,10 @@ class Writer:
                         f"the value would have {len(new)} bytes, value_max is "
                         f"{self._seat.options.value_max}"
                     )
-                result = len(new)
+                guards.append(wire_basis(mutation.key, version, len(new)))
                 mutation = Put(mutation.key, new, Expiry(keep=True))
             changed.append(mutation)
-            results.append(result)
-        return changed, tuple(guards), results
+        return changed, tuple(guards)
 
     # -- identities and results
 
@@ -355,6 +355,12 @@ def failure(outcome: Outcome) -> DistKVError:
         )
     if detail == "not_formed":
         return NotFormed("the owner has not recorded the formation yet; nothing was changed")
+    if detail in ("window", "sessions"):
+        return Busy(
+            "too many commands of this session wait for their answers to be taken; try again"
+            if detail == "window"
+            else "too many sessions or idempotency keys are remembered; try again later"
+        )
     return OutcomeUnknown(f"the command was refused again and again ({detail})")
 
 
