@@ -34,6 +34,8 @@ class MemberOptions:
     """Shards of a superseded value stay readable this long (at least the read deadline)."""
     grace_bytes: int = 1024 * MEBIBYTE
     repair_bytes_per_second: int = 32 * MEBIBYTE
+    repair_pass_every: float = 60.0
+    """Pause between two passes over all records in search of missing shards."""
     settle_every: float = 5.0
     """How often a coordinator tells, through the log, which of its values are decided."""
     truncate_every: float = 1.0
