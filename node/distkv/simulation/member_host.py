@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from distkv.data import rows as shard_rows
-from distkv.ids import ValueId
 from distkv.kernel import Future
+from distkv.machine.machine import Machine
 from distkv.member.identity import DirectoryIdentity, open_identity
 from distkv.member.member import Member
 from distkv.member.output import Output
 from distkv.operations import Operation
-from distkv.storage.base import Put, StorageFull, Table
+from distkv.storage.base import StorageFull
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Identity, Lane
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from distkv.simulation.full_world import World
 
 ROOM = 4 << 20
+
+
+def _nothing() -> None:
+    """Nobody is woken."""
 
 
 class Host:
@@ -50,6 +54,25 @@ class Host:
         self._turn_due = False
         self._in_turn = False
         self._timer_at = float("inf")
+        self._watched: Machine | None = None
+
+    @property
+    def unwritten(self) -> bool:
+        """A batch waits for space on the disk."""
+        return bool(self._unwritten)
+
+    @property
+    def machine(self) -> Machine:
+        """The state machine of a seated node."""
+        assert self.member is not None
+        assert self.member.seat is not None
+        return self.member.seat.machine
+
+    @property
+    def leads(self) -> bool:
+        """Elected, with its barrier applied."""
+        seated = self.member is not None and self.member.seat is not None
+        return seated and self.member.seat.replica.is_leader  # type: ignore[union-attr]
 
     # -- life
 
@@ -58,9 +81,9 @@ class Host:
         world = self.world
         assert not self.alive
         fresh = world.rng.getrandbits(62) + 1
-        was_full, self.engine.full = self.engine.full, False
+        # A node that finds no space when it starts ends at once, and is started again.
+        self.engine.full = False
         identity = open_identity(self.engine, world.cluster, self.ordinal, fresh)
-        self.engine.full = was_full
         self.identity = identity
         self.incarnation, self.boot = identity.incarnation, identity.boot
         self.generation += 1
@@ -74,18 +97,48 @@ class Host:
             random.Random(world.rng.getrandbits(64)),
             world.member_options,
             self._room,
-            world.note,
+            self._report(self.generation),
         )
         self.member.on_work = self.wake
+        self._timer_at = float("inf")
+        self._watch()
+        world.checker.started(self)
         self.wake()
+
+    def _report(self, generation: int) -> Callable[[str], None]:
+        def report(text: str) -> None:
+            if self.generation == generation:
+                self.world.note(f"node {self.ordinal}: {text}")
+
+        return report
+
+    def _watch(self) -> None:
+        """Let the checker see every entry that is handed to the state machine."""
+        assert self.member is not None
+        if self.member.seat is None or self.member.seat.machine is self._watched:
+            return
+        machine = self._watched = self.member.seat.machine
+        apply = machine.apply
+
+        def watched(slot: int, entry: bytes) -> None:
+            apply(slot, entry)
+            self.world.checker.applied(self, slot, entry)
+
+        machine.apply = watched  # type: ignore[method-assign]
 
     def crash(self) -> None:
         """The process dies, and un-flushed writes with it, all or the later ones of them."""
         assert self.alive
+        assert self.member is not None
         self.alive = False
+        # Flows of the dead process end when they are collected, whenever that is: they must
+        # find an (empty) disk, and wake nobody.
+        self.member.on_work = _nothing
         self.member = None
         self.generation += 1
-        self.engine = self.engine.crash(self.world.rng)
+        dead = self.engine
+        self.engine = dead.crash(self.world.rng)
+        dead._closed = False
 
     @property
     def name(self) -> Identity:
@@ -126,8 +179,13 @@ class Host:
             member.fail_waiting(self.world.now)
             return
         self._in_turn = True
-        output = member.turn(self.world.now, self.world.wall_ms(self))
-        self._in_turn = False
+        try:
+            output = member.turn(self.world.now, self.world.wall_ms(self))
+        except StorageFull:
+            self.world.halted(self, "no space in the middle of a turn")
+            return
+        finally:
+            self._in_turn = False
         self._unwritten.append(output)
         if not self._write():
             return
@@ -150,6 +208,7 @@ class Host:
                     member.disk_full = True
                     self._at(0.5, self.wake)
                     return False
+                self.world.checker.wrote(self, output.writes)
             self._unwritten.popleft()
             self._unflushed.append((self.engine.written, output))
             self._flush_wanted |= output.must_flush
@@ -158,8 +217,12 @@ class Host:
         return True
 
     def _send(self, output: Output) -> None:
+        groups: dict[tuple[int, Lane, int], list[object]] = {}
         for ordinal, lane, stream, message in output.messages:
-            self.world.network.send(self, ordinal, lane, stream, message)
+            self.world.checker.sending(self, message)
+            groups.setdefault((ordinal, lane, stream), []).append(message)
+        for (ordinal, lane, stream), batch in groups.items():
+            self.world.network.send(self, ordinal, lane, stream, batch)
 
     def _flush_if_wanted(self) -> None:
         if not self._flush_wanted or self._flushing:
@@ -178,6 +241,7 @@ class Host:
             self.world.crash(self)
             return
         self.engine.flush_to(mark)
+        self.world.checker.flushed(self)
         member = self.member
         assert member is not None
         number = 0
@@ -187,27 +251,6 @@ class Host:
             number = output.number
             released.messages += output.messages_after_flush
         member.flushed(number)
+        self._watch()
         self._send(released)
         self._turn()
-
-    # -- for the checkers
-
-    def durable_shards(self) -> dict[ValueId, int]:
-        """Complete shards whose rows are durable: value id -> shard number."""
-        lost = {row for undo in self.engine._pending for row in ((t, k) for t, k, _ in undo)}
-        found: dict[ValueId, int] = {}
-        for key, raw in self.engine.scan(Table.SHARD, shard_rows.HEADERS, None, 1 << 30):
-            header = shard_rows.unpack_header(raw)
-            value_id = shard_rows.value_of(key)
-            if not header.complete or (Table.SHARD, key) in lost:
-                continue
-            pieces = [shard_rows.piece_key(value_id, s) for s in range(header.stripes)]
-            rows = [(Table.SHARD, piece) for piece in pieces]
-            if any(row in lost or row in self.engine._rotten for row in rows):
-                continue
-            if all(self.engine.get(*row) is not None for row in rows):
-                found[value_id] = header.shard
-        return found
-
-
-__all__ = ["Host", "Put"]

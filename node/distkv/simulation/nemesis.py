@@ -141,7 +141,7 @@ class Nemesis:
     def _rot(self) -> None:
         """Within the promise: at most f disks are rotten or lost, ever."""
         world = self._world
-        victims = sorted(set(world.wiped) | set(world.rotten))
+        victims = world.victims
         host = self._any()
         if host is None or (host.ordinal not in victims and len(victims) >= self._failures):
             return
@@ -156,13 +156,13 @@ class Nemesis:
     def _clock(self) -> None:
         host = self._any()
         if host is not None:
-            host.skew += self._world.rng.choice((-5.0, -0.2, 0.2, 5.0))
+            host.skew += self._world.rng.choice((-5.0, -0.2, 0.2, 5.0, 4000.0))
             self._world.note(f"clock of {host.ordinal} jumps to {host.skew:+.1f} s")
 
     def _wipe(self) -> None:
         """A disk is lost, within what the promise allows."""
         world = self._world
-        victims = sorted(set(world.wiped) | set(world.rotten))
+        victims = world.victims
         host = self._any()
         if host is None or len(victims) >= self._failures or host.ordinal in victims:
             return

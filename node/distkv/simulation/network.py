@@ -7,6 +7,7 @@ was under way, and both sides hear of it at times of their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distkv.simulation.member_host import Host
@@ -29,7 +30,7 @@ class Network:
         self._connections: dict[tuple[int, int], int] = {}
         """(a, b) with a < b -> epoch of their connection; absent: none."""
         self._epoch = 0
-        self._arrival: dict[tuple[int, int, int, int], float] = {}
+        self._arrival: dict[tuple[int, int, int, int], tuple[int, float]] = {}
         self.sent = 0
         self.bytes = 0
 
@@ -56,10 +57,6 @@ class Network:
     def _establish(self, a: Host, b: Host) -> None:
         self._epoch += 1
         self._connections[(a.ordinal, b.ordinal)] = self._epoch
-        for lane in Lane:
-            for stream in range(3):
-                self._arrival.pop((a.ordinal, b.ordinal, lane, stream), None)
-                self._arrival.pop((b.ordinal, a.ordinal, lane, stream), None)
         for host, other in ((a, b), (b, a)):
             assert host.member is not None
             host.member.peer_up(other.name)
@@ -73,7 +70,7 @@ class Network:
         for host, other in ((world.hosts[a], world.hosts[b]), (world.hosts[b], world.hosts[a])):
             world.after(world.rng.uniform(0.0, 0.3), self._downed(host, other.name))
 
-    def _downed(self, host: Host, other: Identity) -> object:
+    def _downed(self, host: Host, other: Identity) -> Callable[[], None]:
         generation = host.generation
 
         def tell() -> None:
@@ -91,14 +88,16 @@ class Network:
             if other != host.ordinal:
                 self.break_connection(host.ordinal, other, "silence")
 
-    def send(self, source: Host, ordinal: int, lane: Lane, stream: int, message: object) -> None:
+    def send(
+        self, source: Host, ordinal: int, lane: Lane, stream: int, batch: list[object]
+    ) -> None:
         """Encode, delay, deliver; loss shows as delay, or as a broken connection."""
         world = self._world
         pair = self._pair(source.ordinal, ordinal)
         epoch = self._connections.get(pair)
         if epoch is None:
             return
-        payload = encode([message])
+        payload = encode(batch)
         self.sent += 1
         self.bytes += len(payload)
         rng, faults = world.rng, world.faults
@@ -109,8 +108,9 @@ class Network:
         if rng.random() < faults.loss:
             delay += rng.uniform(0.005, faults.late_max)
         key = (source.ordinal, ordinal, lane, stream)
-        arrival = max(world.now + delay, self._arrival.get(key, 0.0) + 1e-7)
-        self._arrival[key] = arrival
+        before, at = self._arrival.get(key, (0, 0.0))
+        arrival = max(world.now + delay, at + 1e-7 if before == epoch else 0.0)
+        self._arrival[key] = (epoch, arrival)
         target = world.hosts[ordinal]
         sender, generation = source.name, target.generation
 

@@ -1,0 +1,240 @@
+"""What must hold in every world of whole nodes, checked apart from the code that is checked.
+
+The checker sees rows on disks, messages on their way, entries handed to state machines and
+answers to clients, and reads rows with its own eyes (`disk`). `victims` are the nodes whose
+disk was lost or rotten once: the promise allows f of them, and each may lack one shard.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from typing import TYPE_CHECKING
+
+from distkv.coding.checksum import checksum
+from distkv.coding.codec import codec
+from distkv.core.messages import Accepted, Promise
+from distkv.data.messages import ShardStored
+from distkv.simulation import disk as raw
+from distkv.simulation.disk import Coded, Disk
+from distkv.storage.base import Delete, StorageOperation, Table
+
+if TYPE_CHECKING:
+    from distkv.simulation.full_world import World
+    from distkv.simulation.member_host import Host
+
+DECODINGS_MAX = 20
+"""Choices of f wiped disks tried for each value."""
+
+
+class Checker:
+    """See the module. Raises what `world.violation` raises."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.entries: dict[int, bytes] = {}
+        """Slot -> entry, as the first node applied it."""
+        self.values_checked = 0
+        self.coded_named = 0
+        self._versions: dict[tuple[bytes, int], object] = {}
+        self._told: dict[int, tuple[int, int]] = {}
+        """Ordinal -> (incarnation, highest slot it said to hold)."""
+        self._promised: dict[int, tuple[int, tuple[int, int, int]]] = {}
+
+    @property
+    def failures(self) -> int:
+        """f."""
+        world = self._world
+        return min(world.parity_shards, (len(world.hosts) - 1) // 2)
+
+    def _disks(self) -> list[Disk]:
+        return [Disk(host.engine) for host in self._world.hosts]
+
+    # -- messages and disks
+
+    def sending(self, host: Host, message: object) -> None:
+        """A message leaves: what it says to be durable must be."""
+        world = self._world
+        kind = type(message)
+        if kind is Promise:
+            assert isinstance(message, Promise)
+            if Disk(host.engine).promised < tuple(message.ballot):
+                world.violation(f"node {host.ordinal} promises {message.ballot} before its disk")
+        elif kind is Accepted:
+            assert isinstance(message, Accepted)
+            incarnation, told = self._told.get(host.ordinal, (0, 0))
+            told = told if incarnation == host.incarnation else 0
+            if message.upto > told:
+                self._told[host.ordinal] = (host.incarnation, message.upto)
+                self._check_accepted(host, told, message)
+        elif kind is ShardStored:
+            assert isinstance(message, ShardStored)
+            found = Disk(host.engine).shard(message.value_id.pack())
+            rotten = host.ordinal in world.victims
+            if not rotten and (found is None or found[-1][0] != message.shard):
+                world.violation(f"node {host.ordinal} acknowledges a shard that is not on its disk")
+
+    def _check_accepted(self, host: Host, told: int, message: Accepted) -> None:
+        disk = Disk(host.engine)
+        applied = disk.applied
+        for slot in range(max(told, applied) + 1, message.upto + 1):
+            if disk.accepted(slot) is None:
+                self._world.violation(
+                    f"node {host.ordinal} says to hold slot {slot}, which is not on its disk"
+                )
+
+    def started(self, host: Host) -> None:
+        """A process starts on this disk: its promise may not be lower than before."""
+        promised = Disk(host.engine).promised
+        incarnation, before = self._promised.get(host.ordinal, (0, (0, 0, 0)))
+        if incarnation == host.incarnation and promised < before:
+            self._world.violation(f"the ballot on disk {host.ordinal} fell to {promised}")
+        self.flushed(host)
+
+    def flushed(self, host: Host) -> None:
+        """A flush ended: note the ballot that is now durable."""
+        promised = Disk(host.engine).promised
+        incarnation, before = self._promised.get(host.ordinal, (0, (0, 0, 0)))
+        if incarnation == host.incarnation and promised < before:
+            self._world.violation(f"the ballot on disk {host.ordinal} fell to {promised}")
+        self._promised[host.ordinal] = (host.incarnation, promised)
+
+    def wrote(self, host: Host, writes: list[StorageOperation]) -> None:
+        """A batch is in the engine: no shard of a live record may be among what it removes."""
+        for operation in writes:
+            if type(operation) is not Delete or operation.table is not Table.SHARD:
+                continue
+            if not raw.is_header(operation.key) or host.ordinal in self._world.victims:
+                continue
+            if Disk(host.engine, False).get(Table.NAME, operation.key[1:]) is not None:
+                self._world.violation(f"node {host.ordinal} drops its shard of a live record")
+
+    # -- state machines
+
+    def applied(self, host: Host, slot: int, entry: bytes) -> None:
+        """A node applied a slot."""
+        known = self.entries.get(slot)
+        if known is not None:
+            if known != entry:
+                self._world.violation(f"slot {slot} has two values; the other at {host.ordinal}")
+            return
+        self.entries[slot] = entry
+        disks = self._disks()
+        self._check_chosen(slot, disks)
+        assert host.member is not None
+        assert host.member.seat is not None
+        machine = host.member.seat.machine
+        for key, value_id in raw.named_values(entry):
+            record = machine.record(key)
+            if record is None or record.value_id is None or record.value_id.pack() != value_id:
+                continue
+            self.coded_named += 1
+            coded = Coded(
+                key, record.version, record.slot, record.checksum, record.length, value_id,
+                record.data_shards, record.size, record.stripe_bytes,
+            )  # fmt: skip
+            self._check_holders(coded, disks, "as it is named")
+            self._check_decodable(coded, disks)
+
+    def _check_chosen(self, slot: int, disks: list[Disk]) -> None:
+        """The entry is durable on f + 1 nodes, but for disks lost since."""
+        entry = self.entries[slot]
+        count = 0
+        for disk in disks:
+            row = disk.accepted(slot)
+            count += (row is not None and row[1] == entry) or disk.applied >= slot
+        lost = len(self._world.wiped)
+        if count + lost <= self.failures:
+            self._world.violation(f"slot {slot} counts as chosen, durable on {count} nodes only")
+
+    def _shards(self, coded: Coded, disks: list[Disk]) -> dict[int, dict[int, bytes]]:
+        """Durable whole shards: ordinal -> pieces."""
+        found = {}
+        for ordinal, disk in enumerate(disks):
+            shard = disk.shard(coded.value_id)
+            if shard is not None:
+                found[ordinal] = shard
+        return found
+
+    def _check_holders(self, coded: Coded, disks: list[Disk], when: str) -> None:
+        self.values_checked += 1
+        shards = self._shards(coded, disks)
+        numbers = {shard[-1][0] for shard in shards.values()}
+        need = coded.data_shards + self.failures - len(self._world.victims)
+        if len(numbers) < need:
+            self._world.violation(
+                f"value {coded.value_id.hex()} of {coded.key!r} version {coded.version} has "
+                f"{len(numbers)} durable shards {when}, {need} are needed "
+                f"(k_e {coded.data_shards}, f {self.failures}, at {sorted(shards)})"
+            )
+
+    def _check_decodable(self, coded: Coded, disks: list[Disk]) -> None:
+        """The bytes come back after any f disks are wiped (a sample, where there are many)."""
+        shards = self._shards(coded, disks)
+        left = max(0, self.failures - len(self._world.victims))
+        choices = itertools.combinations(sorted(shards), min(left, len(shards)))
+        for wiped in itertools.islice(choices, DECODINGS_MAX):
+            kept = {s[-1][0]: s for o, s in shards.items() if o not in wiped}
+            if not self._decodes(coded, kept):
+                self._world.violation(
+                    f"value {coded.value_id.hex()} of {coded.key!r} cannot be decoded after the "
+                    f"disks {wiped} are lost"
+                )
+
+    @staticmethod
+    def _decodes(coded: Coded, shards: dict[int, dict[int, bytes]]) -> bool:
+        code = codec(coded.data_shards, coded.size)
+        crc = b""
+        for stripe in range(coded.stripes):
+            length = min(coded.stripe_bytes, coded.length - stripe * coded.stripe_bytes)
+            pieces = {number: shard[stripe] for number, shard in shards.items()}
+            try:
+                crc += code.decode(pieces, length)
+            except ValueError:
+                return False
+        return checksum(crc) == coded.checksum
+
+    # -- clients
+
+    def version_seen(self, key: bytes, version: int, state: object) -> None:
+        """A client was told that this version of the key is this state."""
+        if version and self._versions.setdefault((key, version), state) != state:
+            self._world.violation(
+                f"version {version} of {key!r} is {state} and "
+                f"{self._versions[key, version]} at once"
+            )
+
+    def state_of_version(self, key: bytes, version: int) -> tuple[object] | None:
+        """What a version is known to be."""
+        if not version:
+            return (None,)
+        known = self._versions.get((key, version))
+        return None if known is None else (known,)
+
+    def acknowledged(self, key: bytes, version: int) -> None:
+        """A client was told that its write took effect: f disks may go, now."""
+        disks = self._disks()
+        newest = max(self._world.hosts, key=lambda host: Disk(host.engine, False).applied)
+        if version:
+            for host in self._world.hosts:
+                row = Disk(host.engine, False).get(Table.RECORD, key)
+                if row is not None and raw.version_and_slot(row)[0] == version:
+                    self._check_chosen(raw.version_and_slot(row)[1], disks)
+                    break
+        self.check_live(newest, disks, "at an acknowledgement")
+
+    def check_live(self, newest: Host, disks: list[Disk], when: str) -> None:
+        """Every coded value that is live at the most advanced node."""
+        for live, row in newest.engine.scan(Table.RECORD, b"", None, 10_000):
+            coded = raw.record(live, row)
+            if coded is not None:
+                self._check_holders(coded, disks, when)
+
+    # -- digest
+
+    def digest(self) -> int:
+        """Of every entry applied."""
+        crc = 0
+        for slot in sorted(self.entries):
+            crc = zlib.crc32(self.entries[slot], crc)
+        return crc
