@@ -446,8 +446,6 @@ def limits_of(seat: Seat) -> Limits:
     return Limits(
         KeeperLimits(grace_seconds=o.grace, grace_bytes=o.grace_bytes),
         DisperserLimits(seat.inline_max, o.value_max, o.stripe_bytes),
-        RepairLimits(
-            bytes_per_second=o.repair_bytes_per_second, pass_seconds=o.repair_pass_every
-        ),
+        RepairLimits(bytes_per_second=o.repair_bytes_per_second, pass_seconds=o.repair_pass_every),
         o.memory_in_flight,
     )

@@ -24,16 +24,14 @@ from distkv.errors import (
 from distkv.kernel import Future, TimedOut
 from distkv.machine.commands import Dispersed, pack_write, wire_basis, wire_mutations
 from distkv.machine.interface import Outcome, OutcomeKind, Record
+from distkv.machine.numbers import NumberError, add_decimal, add_integer
+from distkv.member.reading import meta_of
 from distkv.member.sequences import Sequences
 from distkv.operations import (
-    ANYTHING,
     Append,
-    Condition,
-    Delete,
     Expiry,
     Increment,
     IncrementFloat,
-    Must,
     Mutation,
     Put,
     Value,
@@ -255,9 +253,7 @@ class Writer:
                 value = await self._seat.reader.whole(mutation.key, deadline)
                 version = value.meta.version if value is not None else 0
                 old = value.data if value is not None and isinstance(value.data, bytes) else b""
-                if not isinstance(mutation, Append):
-                    raise BadRequest("value is not an integer or out of range")
-                new = old + mutation.piece
+                new, result = _changed(mutation, old)
                 if len(new) > self._seat.options.value_max:
                     raise TooLarge(
                         f"the value would have {len(new)} bytes, value_max is "
@@ -319,6 +315,21 @@ class Writer:
         return results
 
 
+def _changed(mutation: Append | Increment | IncrementFloat, old: bytes) -> tuple[bytes, object]:
+    """The new value, and what the client is answered. Raises BadRequest."""
+    if isinstance(mutation, Append):
+        new = old + mutation.piece
+        return new, len(new)
+    try:
+        if isinstance(mutation, Increment):
+            number = add_integer(old or b"0", mutation.delta)
+            return b"%d" % number, number
+        text = add_decimal(old or b"0", mutation.delta)
+    except NumberError as error:
+        raise BadRequest(str(error)) from error
+    return text, text
+
+
 def _has_coded_previous(detail: object) -> bool:
     for result in detail:  # type: ignore[attr-defined]
         if type(result) is tuple and result[2] is not None and result[2].value is None:
@@ -335,8 +346,6 @@ def _plain(result: object) -> object:
 
 def inline_value(record: Record) -> Value:
     """The value of a record that is replicated whole."""
-    from distkv.member.reading import meta_of
-
     assert record.value is not None
     return Value(meta_of(record), record.value)
 
@@ -362,11 +371,3 @@ def failure(outcome: Outcome) -> DistKVError:
             else "too many sessions or idempotency keys are remembered; try again later"
         )
     return OutcomeUnknown(f"the command was refused again and again ({detail})")
-
-
-def versioned(version: int) -> Condition:
-    """The condition that a key still has this version (0: is absent)."""
-    return Condition(Must.HAVE_VERSION, version) if version else Condition(Must.BE_ABSENT)
-
-
-__all__ = ["ANYTHING", "Delete", "Writer", "failure", "inline_value", "versioned"]
