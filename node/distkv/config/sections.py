@@ -207,7 +207,7 @@ class DispersalSection(Section):
 
     inline_max: Size = Field(
         default=4 * KIB,
-        ge=0,
+        ge=512,
         le=64 * KIB,
         description="Largest value (bytes) that is replicated whole in the log. Taken over by "
         "the cluster when it is founded.",
