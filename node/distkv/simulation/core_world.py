@@ -51,6 +51,9 @@ class World:
         self._tokens = 0
         self._commands = 0
         self._blocked: dict[tuple[int, int], None] = {}
+        self._cut: dict[tuple[Member, Member], None] = {}
+        self._slow = -1
+        self._half_cut: Process | None = None
         self._proposed: dict[int, int] = {}
         """f of the changes under way, by epoch."""
         self.seats: dict[int, list[Process]] = {}
@@ -96,15 +99,21 @@ class World:
         while self.now < self.faults.duration:
             self._step()
         self._heal()
+        if self._half_cut is not None:
+            self._converge()
+            self._blocked, self._half_cut = {}, None
+        self._converge()
+
+    def _converge(self) -> None:
         deadline = self.now + HEAL_LIMIT
         check_at = self.now
         while not (self.now >= check_at and self._converged()):
-            check_at = self.now + 50.0 if self.now >= check_at else check_at
             if self.now > deadline:
                 raise Violation(f"no convergence after healing: {self._picture()}")
-            self._step()
             if self.now >= check_at:
                 self._admit()
+                check_at = self.now + 50.0
+            self._step()
 
     # -- network
 
@@ -114,9 +123,13 @@ class World:
         if self._log is not None:
             self.say(f"{sender.member} -> {ordinal} {message}")
         delay = 0.1 + rng.random()
+        if self._blocked and (sender.member.ordinal, ordinal) in self._blocked:
+            return
         if self.faulty:
-            if (sender.member.ordinal, ordinal) in self._blocked or rng.random() < faults.loss:
+            if rng.random() < faults.loss:
                 return
+            if ordinal == self._slow:
+                delay += 100 + rng.random() * 150
             if faults.late and rng.random() < faults.late:
                 delay += rng.random() * faults.late_max
             if faults.duplicate and rng.random() < faults.duplicate:
@@ -126,6 +139,8 @@ class World:
     def _deliver(self, sender: Member, ordinal: int, message: Message) -> None:
         for process in self.seats.get(ordinal, ()):
             if not process.up or process.member == sender:
+                continue
+            if self._cut and (sender, process.member) in self._cut:
                 continue
             if self.now < process.paused_until:
                 self.at(process.paused_until - self.now, self._deliver, sender, ordinal, message)
@@ -180,6 +195,11 @@ class World:
         if process.up and self.now >= process.paused_until:
             self._tokens += 1
             process.read(self._tokens)
+
+    def _write_at(self, process: Process) -> None:
+        if process.up and self.now >= process.paused_until:
+            self._commands += 1
+            process.propose(b"%d!" % self._commands, None)
 
     # -- faults
 
@@ -278,7 +298,18 @@ class World:
         if not leaders:
             return
         leader = self.rng.choice(leaders)
+        if self.rng.random() < 0.5:
+            # First its mail is slow, so that old answers arrive after a successor was elected.
+            self._slow = leader.member.ordinal
+            self.at(40 + self.rng.random() * 60, self._isolate, leader)
+        else:
+            self._isolate(leader)
+
+    def _isolate(self, leader: Process) -> None:
+        if not self.faulty:
+            return
         alone = leader.member.ordinal
+        self._slow = -1
         self._blocked = {}
         for ordinal in sorted(self.seats):
             if ordinal != alone:
@@ -288,6 +319,33 @@ class World:
                 self._hint_down(process, alone)
         for _ in range(5):
             self.at(self.rng.random() * 200, self._read_at, leader)
+            self.at(self.rng.random() * 100, self._write_at, leader)
+        if self.rng.random() < 0.6:
+            # Several leaders in a row, each leaving entries that only it holds.
+            self.at(100 + self.rng.random() * 250, self._isolate_newest)
+
+    def _isolate_newest(self) -> None:
+        leaders = self.leaders()
+        if leaders:
+            self._isolate(max(leaders, key=lambda p: p.replica.ballot))
+
+    def _split_change(self, leader: Process, joiners: list[Member]) -> None:
+        """While a change is in flight, its leader keeps only the newcomers, and the others
+        elect somebody who may know of the change or not."""
+        if not self.faulty or not leader.up:
+            return
+        self._cut = {}
+        for process in self.processes:
+            if process is not leader and process.member not in joiners:
+                self._cut[(leader.member, process.member)] = None
+                self._cut[(process.member, leader.member)] = None
+                self._hint_down(process, leader.member.ordinal)
+        for _ in range(5):
+            self.at(self.rng.random() * 150, self._write_at, leader)
+        self.at(100 + self.rng.random() * 300, self._uncut)
+
+    def _uncut(self) -> None:
+        self._cut = {}
 
     def _fault_clock(self) -> None:
         self.rng.choice(self.processes).wall_offset += self.rng.randint(-5000, 5000)
@@ -382,7 +440,14 @@ class World:
                     known = self._proposed.setdefault(epoch, failures)
                     self._proposed[epoch] = min(known, failures)
                     self.say(f"CHANGE {k}+{m} {members} by {process.member}")
+                    if self.rng.random() < 0.5:
+                        joiners = [m for m in members if not self._seated(m)]
+                        delay = self.rng.choice((3.0, 10.0, 60.0)) * self.rng.random()
+                        self.at(delay, self._split_change, process, joiners)
             process.turn()
+
+    def _seated(self, member: Member) -> bool:
+        return self.checker.configuration.is_voter(member)
 
     def _admit(self) -> None:
         """The administrator: whoever has caught up as a learner gets its seat."""
@@ -415,12 +480,30 @@ class World:
     def _heal(self) -> None:
         self.say("HEAL")
         self.faulty = False
-        self._blocked = {}
+        self._slow = -1
+        self._blocked, self._cut = {}, {}
         for process in self.processes:
             process.paused_until = min(process.paused_until, self.now)
         for process in list(self.processes):
             if not process.up:
                 self._restart(process)
+        c = self.checker.configuration
+        changing = any(epoch > c.epoch for epoch in self._proposed)
+        apart = 1 < c.phase_two < c.phase_one and not changing
+        if apart and not self.lost and not self.joining and self.rng.random() < 0.5:
+            self._cut_half()
+
+    def _cut_half(self) -> None:
+        """One voter, the leader if there is one, reaches only as many as make q2 with it:
+        it is one of the f that may fail, so the others must elect somebody else."""
+        configuration = self.checker.configuration
+        voters = [p for p in self._voters() if p.up]
+        leading = [p for p in voters if p.replica.leader == p.member] or voters
+        alone = self._half_cut = self.rng.choice(leading)
+        others = [o for o in range(configuration.size) if o != alone.member.ordinal]
+        for ordinal in others[configuration.phase_two - 1 :]:
+            self._blocked[(ordinal, alone.member.ordinal)] = None
+            self._blocked[(alone.member.ordinal, ordinal)] = None
 
     def _voters(self) -> list[Process]:
         configuration = self.checker.configuration
@@ -428,7 +511,7 @@ class World:
 
     def _converged(self) -> bool:
         """One settled leader, nobody joining, all voters equal and nothing in flight."""
-        voters = self._voters()
+        voters = [p for p in self._voters() if p is not self._half_cut]
         top = self.checker.top
         leaders = [p for p in voters if p.up and p.replica.is_leader]
         if self.joining or len(leaders) != 1:
