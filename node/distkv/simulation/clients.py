@@ -257,7 +257,8 @@ class Client:
         """A long value, piece by piece; None if it broke off."""
         host, world = self.world.hosts[ordinal], self.world
         assert not isinstance(value.data, bytes)
-        generation, parts = host.generation, []
+        generation = host.generation
+        parts: list[bytes] = []
         while True:
             if host.generation != generation:
                 return None
@@ -348,9 +349,7 @@ class Client:
     def _planned_delete(self, key: bytes) -> Planned:
         condition, expected = self._condition(key)
         previous = self.world.rng.random() < 0.2
-        return Planned(
-            key, Delete(key, condition, previous), Effect("delete", expected=expected)
-        )
+        return Planned(key, Delete(key, condition, previous), Effect("delete", expected=expected))
 
     def _planned_put(self, key: bytes) -> Planned:
         world, rng = self.world, self.world.rng
@@ -402,9 +401,7 @@ class Client:
             self._acknowledged(planned, invoked, answer.result)
         elif answer.error is not None and answer.error.code == "condition_failed":
             self._note(f"{shown}: the condition does not hold")
-            self._record(
-                planned[0].key, invoked, world.now, planned[0].effect._replace(met=False)
-            )
+            self._record(planned[0].key, invoked, world.now, planned[0].effect._replace(met=False))
         elif maybe:
             self._note(f"{shown}: outcome unknown")
             for plan in planned:
@@ -447,15 +444,15 @@ class Client:
             return effect._replace(value=result), 0
         if kind == "append" and type(result) is int:
             return effect._replace(value=(effect.value, result // values.APPEND_BYTES)), 0
-        if kind in ("put", "delete") and isinstance(result, Written):
-            effect = effect._replace(existed=result.existed)
-            if plan.mutation.previous:  # type: ignore[union-attr]
-                before = None
-                if result.previous is not None:
-                    before = self.state_of(plan.key, result.previous)
-                effect = effect._replace(before=before)
-            return effect, result.version
-        self.world.violation(f"{plan.mutation} was answered with {result!r}")
+        if kind not in ("put", "delete") or not isinstance(result, Written):
+            self.world.violation(f"{plan.mutation} was answered with {result!r}")
+        effect = effect._replace(existed=result.existed)
+        if plan.mutation.previous:  # type: ignore[union-attr]
+            before = None
+            if result.previous is not None:
+                before = self.state_of(plan.key, result.previous)
+            effect = effect._replace(before=before)
+        return effect, result.version
 
     def _may_expire(self, plan: Planned, invoked: float) -> None:
         if isinstance(plan.mutation, Put) and plan.mutation.expiry.after_ms is not None:
@@ -464,4 +461,3 @@ class Client:
 
     def _record(self, key: bytes, invoked: float, returned: float, effect: Effect) -> None:
         self.world.calls.append(Call(str(self.number), key, invoked, returned, effect))
-

@@ -132,6 +132,7 @@ class World:
         self.think = self.rng.choice((0.05, 0.15, 0.4))
         """Mean pause of a client between two requests, seconds."""
         self.nudged = False
+        self.client_count: int | None = None
         self.owner_replaces = self.rng.random() < 0.6
         self.network = Network(self)
         self.hosts = [Host(self, o) for o in range(self.data_shards + self.parity_shards)]
@@ -218,7 +219,8 @@ class World:
         self.network.connect_loop()
         self._found()
         self.faults = calm
-        for number in range(self.rng.randint(2, 4)):
+        drawn = self.rng.randint(2, 4)
+        for number in range(drawn if self.client_count is None else self.client_count):
             self.clients.append(Client(self, number))
         nemesis = Nemesis(self)
         nemesis.start()
@@ -315,10 +317,3 @@ class World:
                 self.network.crashed(host)
                 host.start()
                 return
-
-
-def run_seed(seed: int) -> World:
-    """Run one world; raises what broke it."""
-    world = World(seed)
-    world.run()
-    return world

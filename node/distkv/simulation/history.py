@@ -114,9 +114,7 @@ def check_key(calls: list[Call]) -> str:
     return _explain(calls, best_done)
 
 
-def _expand(
-    calls: list[Call], done: int, state: object, stack: list[tuple[int, object]]
-) -> None:
+def _expand(calls: list[Call], done: int, state: object, stack: list[tuple[int, object]]) -> None:
     """Push what may come next; calls with a known answer, and earlier ones, are tried first."""
     frontier = INFINITY
     candidates: list[int] = []

@@ -116,8 +116,10 @@ class Network:
 
         def arrive() -> None:
             alive = target.alive and target.generation == generation
-            if alive and self._connections.get(pair) == epoch and self._passes(
-                source.ordinal, ordinal
+            if (
+                alive
+                and self._connections.get(pair) == epoch
+                and self._passes(source.ordinal, ordinal)
             ):
                 assert target.member is not None
                 for decoded in decode(payload):

@@ -53,9 +53,7 @@ class Owner:
         ]
         if len(others) < configuration.phase_one:
             return False
-        change = change_replace(
-            "owner", joiner.ordinal, seated.incarnation, joiner.incarnation
-        )
+        change = change_replace("owner", joiner.ordinal, seated.incarnation, joiner.incarnation)
         assert leader.member is not None
         assert leader.member.seat is not None
         if leader.member.seat.replica.propose_configuration(change):
