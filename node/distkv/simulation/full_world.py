@@ -80,7 +80,7 @@ def draw_faults(rng: random.Random) -> Faults:
     )
 
 
-CALM = Faults(*([0.0] * 14), 2.0)
+CALM = Faults(**dict.fromkeys(Faults._fields, 0.0))
 
 
 def draw_geometry(rng: random.Random) -> tuple[int, int]:

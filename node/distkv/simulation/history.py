@@ -77,9 +77,9 @@ def _step(effect: Effect, state: object, is_open: bool) -> tuple[bool, object]:
         after = (state if isinstance(state, int) else 0) + 1
         return is_open or after == effect.value, after
     assert kind == "append"
-    token, count = effect.value  # type: ignore[misc]
-    pieces = (*(state if isinstance(state, tuple) else ()), token)
-    return is_open or len(pieces) == count, pieces
+    assert isinstance(effect.value, tuple)
+    pieces = (*(state if isinstance(state, tuple) else ()), effect.value[0])
+    return is_open or len(pieces) == effect.value[1], pieces
 
 
 class TooHard(Exception):

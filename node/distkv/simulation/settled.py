@@ -84,9 +84,8 @@ class Settlement:
         wanted = {}
         if seat.machine.configuration.is_voter(seat.member):
             for value_id in host.engine.keys(Table.NAME, b"", None, EVERYTHING):
-                boot, counter = (
-                    int.from_bytes(value_id[a:b], "big") for a, b in ((8, 12), (12, 20))
-                )
+                boot = int.from_bytes(value_id[8:12], "big")
+                counter = int.from_bytes(value_id[12:], "big")
                 wanted[value_id] = (host.ordinal + boot + counter) % size
         for value_id, number in wanted.items():
             found = disk.shard(value_id)
