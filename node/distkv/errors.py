@@ -66,6 +66,15 @@ class OutcomeUnknown(DistKVError):
     code, resp, http, applied = "outcome_unknown", "OUTCOMEUNKNOWN", 504, "maybe"
 
 
+class UnknownSession(OutcomeUnknown):
+    """The command was refused because its session is not (or no longer) open.
+
+    Nothing was applied by this try; whether an earlier try was is not known.
+    """
+
+    code = "unknown_session"
+
+
 class DataLost(DistKVError):
     """More shards of this value are gone than its code bears; the key stays listed as lost."""
 

@@ -29,7 +29,6 @@ class Call(NamedTuple):
 
     future: Future[object]
     operation: Operation
-    started: float
 
 
 class LinkCalling(asyncio.Protocol):
@@ -197,7 +196,6 @@ class LinkCalling(asyncio.Protocol):
     def _on_response(self, message: list[Any]) -> None:
         request, plain = checks.fields(message, 2)
         call = self._take(request)
-        self.client.measured(self.loop.time() - call.started)
         try:
             result = self._reader.read(call.operation, plain)
         except LinkError:

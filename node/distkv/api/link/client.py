@@ -48,11 +48,11 @@ class LinkClient:
         self.on_change = on_change
         self.loop = asyncio.get_running_loop()
         self.latency = LATENCY_FIRST
-        """Smoothed seconds of requests and pings."""
+        """Smoothed seconds of pings: how long the node takes to get round to something small."""
         self.state = "not connected"
         self.keys: int | None = None
         self.connects = 0
-        self._serving = False
+        self._serving: bool | None = None
         self._connection: LinkCalling | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -70,7 +70,7 @@ class LinkClient:
     @property
     def serving(self) -> bool:
         """Whether the node said that it takes requests."""
-        return self._connection is not None and self._serving
+        return self._connection is not None and bool(self._serving)
 
     @property
     def in_flight(self) -> int:
@@ -128,7 +128,7 @@ class LinkClient:
         if self._connection is not None:
             log.info("lost node %s: %s", self.address, reason)
         self._connection = None
-        self._serving = False
+        self._serving = None
         self.state = f"not connected: {reason}"
         self.on_change()
 
@@ -140,7 +140,7 @@ class LinkClient:
             self.on_change()
 
     def measured(self, seconds: float) -> None:
-        """A request or ping took so long."""
+        """A ping took so long."""
         self.latency += _SMOOTHING * (seconds - self.latency)
 
     # -- requests
@@ -158,7 +158,7 @@ class LinkClient:
         left = max(deadline - self.loop.time(), 0.0)
         request = connection.next_id()
         plain = operations.to_plain(operation, connection.name_upload)
-        connection.calls[request] = Call(future, operation, self.loop.time())
+        connection.calls[request] = Call(future, operation)
         connection.send([Kind.REQUEST, request, int(left * 1000), plain])
         return future
 

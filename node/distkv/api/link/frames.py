@@ -33,7 +33,7 @@ import struct
 from enum import IntEnum
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 VERSION = 1
 WINDOW = 1024 * 1024
