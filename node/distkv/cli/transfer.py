@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import aiohttp
 from yarl import URL
@@ -83,6 +83,12 @@ def read_listing(path: Path) -> dict[str, str]:
             if separator and line.endswith("\n") and len(digest) == 64:
                 known[name.removesuffix("\n")] = digest
     return known
+
+
+def _end_torn_line(path: Path, log: TextIO) -> None:
+    """Cut a line that a crash cut off, or the next one would be appended to it."""
+    raw = path.read_bytes()
+    log.truncate(raw.rfind(b"\n") + 1)
 
 
 class Remote:
@@ -227,6 +233,7 @@ async def import_files(
     known = read_listing(listing)
     digests: dict[str, str] = {}
     with listing.open("a", errors="surrogateescape") as log:
+        _end_torn_line(listing, log)
 
         async def one(source: Source) -> None:
             digest = digest_of(source.path)
