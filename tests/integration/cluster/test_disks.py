@@ -1,0 +1,276 @@
+"""Disks that are lost, full, of somebody else, or far behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from integration.cluster.harness import Cluster, Node, wait_until
+from integration.cluster.load import Load, value_of
+
+MIB = 1024 * 1024
+DISK = 192 * MIB
+
+
+def status_of(node: Node) -> dict[str, object]:
+    status = node.status()
+    assert status is not None
+    return status
+
+
+def test_a_wiped_node_waits_is_admitted_and_refills(cluster: Cluster) -> None:
+    with Load(cluster, sizes=(100, 10_000, 100_000)) as load:
+        load.progress(200)
+        lost = cluster.followers()[0]
+        old = cluster.incarnation(lost)
+        cluster.kill(lost)
+        cluster.wipe(lost)
+        load.progress(50)
+        cluster.start(lost)
+        node = cluster.nodes[lost]
+        wait_until(
+            lambda: status_of(node)["state"] == "waiting to be admitted", "it to know its state"
+        )
+        status = status_of(node)
+        assert not status["serving"]
+        assert "admit" in str(status["detail"])
+        assert status["incarnation"] != old
+        for command in (("SET", "x", "1"), ("GET", "x")):
+            with pytest.raises(redis.ResponseError, match=r"^NOTFORMED.*admit"):
+                node.redis().execute_command(*command)
+        answer = node.request("GET", "/v1/kv/x")
+        assert (answer.status, answer.json["error"]) == (503, "not_formed")
+        assert node.request("GET", "/readyz").status == 503
+        new = cluster.replace(lost, old)
+        cluster.wait_serving()
+        assert status_of(node)["layout"]["members"][lost] == [lost, new]  # type: ignore[index]
+        load.progress(50)
+    cluster.wait_whole()
+    cluster.kill(*[o for o in range(5) if o != lost][:2])
+    load.check(*cluster.running)
+    load.check(node)
+
+
+def test_a_wiped_node_does_not_vote(cluster: Cluster) -> None:
+    """With two others dead its vote would be the third: the cluster must stand still."""
+    assert cluster.nodes[0].redis().set("kept", b"1")
+    lost, *dead = cluster.followers()[:3]
+    cluster.kill(lost)
+    cluster.wipe(lost)
+    cluster.start(lost)
+    cluster.kill(*dead)
+    for node in cluster.running:
+        with pytest.raises(redis.ResponseError, match=r"^(NOQUORUM|NOTFORMED|OUTCOMEUNKNOWN)"):
+            node.redis().set("kept", b"2")
+        with pytest.raises(redis.ResponseError, match=r"^(NOQUORUM|NOTFORMED|TIMEOUT)"):
+            node.redis().get("kept")
+    cluster.start(dead[0])
+    voters = [o for o in range(5) if o not in (lost, dead[1])]
+    cluster.wait_serving(*voters)
+    assert cluster.nodes[voters[0]].redis().get("kept") in (b"1", b"2")
+
+
+def test_a_replacement_is_refused_to_strangers_and_to_wrong_claims(cluster: Cluster) -> None:
+    leader, follower = cluster.leader(), cluster.followers()[0]
+    incarnation = cluster.incarnation(follower)
+    request = {"owner": "somebody", "ordinal": follower, "old": incarnation, "new": 5}
+    answer = cluster.nodes[leader].admin("POST", "/v1/admin/replace", request)
+    assert (answer.status, answer.json["error"]) == (403, "foreign_owner")
+    request["owner"] = "owner-of-the-tests"
+    answer = cluster.nodes[leader].admin("POST", "/v1/admin/replace", request)
+    assert (answer.status, answer.json["error"]) == (409, "not_yet")
+    answer = cluster.nodes[leader].admin("POST", "/v1/admin/replace", request | {"old": 7})
+    assert answer.status == 400
+    assert str(incarnation) in answer.json["message"]
+    answer = cluster.nodes[follower].admin("POST", "/v1/admin/replace", request)
+    assert (answer.status, answer.json["error"]) == (409, "not_leader")
+    assert f"node {leader}" in answer.json["message"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    options = f"size={DISK}"
+    command = ["mount", "-t", "tmpfs", "-o", options, "distkv-test", str(mount)]
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
+
+
+@pytest.mark.parametrize("reserve", [32 * MIB, 0], ids=["reserve", "no reserve"])
+def test_a_full_disk_makes_one_node_read_only_and_no_more(small_disk: Path, reserve: int) -> None:
+    own = {"storage": {"directory": str(small_disk / "data"), "reserve": reserve}}
+    with Cluster(per_node={1: own}) as cluster:
+        node = cluster.nodes[1]
+        with Load(cluster, clients=4, sizes=(100, 5000, 200_000)) as load:
+            load.progress(50)
+            ballast = small_disk / "ballast"
+            with ballast.open("wb", buffering=0) as file:
+                _fill(file.fileno())
+            wait_until(lambda: status_of(node)["disk_full"], "the node to see that it is full")
+            wait_until(lambda: any("DISKFULL" in error for error in load.errors), "DISKFULL")
+            assert status_of(node)["state"] == "read-only"
+            assert not status_of(node)["serving"]
+            load.progress(100, 30)
+        with pytest.raises(redis.ResponseError, match="^DISKFULL.*another node"):
+            node.redis().set("x", b"1" * 10_000)
+        answer = node.request("PUT", "/v1/kv/x", b"1")
+        assert (answer.status, answer.json["error"]) == (507, "disk_full")
+        load.check(*[n for n in cluster.nodes if n is not node])
+        ballast.unlink()
+        cluster.wait_serving()
+        assert node.redis().set("x", b"2" * 10_000)
+        cluster.wait_whole()
+        load.check(*cluster.nodes)
+
+
+def _fill(descriptor: int) -> None:
+    block = bytes(64 * 1024)
+    while True:
+        try:
+            os.write(descriptor, block)
+        except OSError:
+            if len(block) == 512:
+                return
+            block = block[: len(block) // 2]
+
+
+def restarted_with(node: Node, section: str, **fields: object) -> tuple[int, str]:
+    """Exit code and log of a start with other settings, which are then taken back."""
+    kept = node.config
+    node.config = kept | {section: kept.get(section, {}) | fields}
+    before = len(node.log_text())
+    try:
+        node.start()
+        code = node.exit_code(60)
+    finally:
+        node.config = kept
+    return code, node.log_text()[before:]
+
+
+def test_a_directory_of_somebody_else_is_refused(cluster: Cluster) -> None:
+    assert cluster.nodes[1].redis().set("kept", b"1")
+    cluster.kill(0)
+    node, other = cluster.nodes[0], cluster.nodes[1]
+    code, log = restarted_with(node, "cluster", id="ab" * 16)
+    assert code == 3
+    assert cluster.id in log
+    assert "ab" * 16 in log
+    code, log = restarted_with(node, "node", ordinal=1)
+    assert code == 3
+    assert "ordinal 0" in log
+    code, log = restarted_with(node, "storage", directory=str(other.data))
+    assert code == 3
+    assert str(other.data) in log  # a running node holds its lock
+    cluster.start(0)
+    cluster.wait_serving()
+    assert node.redis().get("kept") == b"1"
+
+
+@pytest.mark.parametrize("door", ["resp", "http", "admin", "link", "peers"])
+def test_a_taken_port_is_named(door: str) -> None:
+    cluster = Cluster(1, 0)
+    try:
+        import socket
+
+        kind = socket.SOCK_DGRAM if door == "peers" else socket.SOCK_STREAM
+        node = cluster.nodes[0]
+        with socket.socket(socket.AF_INET, kind) as taken:
+            taken.bind(("127.0.0.1", node.ports[door]))
+            if kind is socket.SOCK_STREAM:
+                taken.listen()
+            node.start()
+            assert node.exit_code(60) == 5
+        assert f"listen.{door} = 127.0.0.1:{node.ports[door]}" in node.log_text()
+        assert "Traceback" not in node.log_text()
+        cluster.start()  # nothing stayed behind that would be in the way
+    finally:
+        cluster.__exit__()
+
+
+def test_a_wrong_key_keeps_a_node_out(cluster: Cluster) -> None:
+    assert cluster.nodes[0].redis().set("kept", b"1")
+    outsider = cluster.followers()[0]
+    node = cluster.nodes[outsider]
+    cluster.kill(outsider)
+    right, wrong = node.config["keys"], cluster.path / "wrong-key"
+    wrong.write_text("cd" * 32)
+    node.config["keys"] = {"files": [str(wrong)]}
+    cluster.start(outsider)
+
+    def suspected() -> bool:
+        others = [s for o, s in cluster.statuses().items() if o != outsider]
+        return len(others) == 4 and all(s["suspicions"] for s in others)
+
+    wait_until(suspected, "the others to count what they cannot open")
+    assert status_of(node)["peers_up"] == []
+    assert all(outsider not in s["peers_up"] for o, s in cluster.statuses().items() if o != outsider)
+    with pytest.raises(redis.ResponseError, match=r"^NOQUORUM.*1 of 5"):
+        node.redis().get("kept")
+    cluster.kill(outsider)
+    node.config["keys"] = right
+    cluster.start(outsider)
+    cluster.wait_serving()
+    assert node.redis().get("kept") == b"1"
+
+
+SHORT_LOG = {"consensus": {"retain_slots": 100, "retain_bytes": MIB}}
+
+
+def test_a_node_far_behind_gets_a_snapshot_and_is_equal() -> None:
+    with Cluster(overrides=SHORT_LOG) as cluster:
+        behind = cluster.followers()[0]
+        with Load(cluster, sizes=(50, 1500, 30_000)) as load:
+            load.progress(50)
+            cluster.kill(behind)
+            applied = int(max(s["applied"] for s in cluster.statuses().values()))
+
+            def log_moved_on() -> bool:
+                firsts = [status["log_first"] for status in cluster.statuses().values()]
+                return min(firsts) > applied + 1
+
+            wait_until(log_moved_on, "the log to be cut behind the dead node")
+            cluster.start(behind)
+            load.progress(50)
+        cluster.wait_serving()
+        cluster.wait_whole()
+        keys = {o: status["keys"] for o, status in cluster.statuses().items()}
+        assert len(set(keys.values())) == 1, keys
+        cluster.kill(*[o for o in range(5) if o != behind][:2])
+        load.check(cluster.nodes[behind])
+        load.check(*cluster.running)
+
+
+def test_a_node_is_killed_again_and_again_while_it_catches_up() -> None:
+    with Cluster(overrides=SHORT_LOG) as cluster:
+        behind = cluster.followers()[0]
+        cluster.kill(behind)
+        client = cluster.nodes[cluster.leader()].redis()
+        values = {f"k{i}": value_of(f"k{i}", i, 3000) for i in range(1500)}
+        for key, value in values.items():
+            assert client.set(key, value)
+        for attempt in range(6):
+            cluster.start(behind)
+            goal = 10 + attempt * 40
+            node = cluster.nodes[behind]
+            wait_until(
+                lambda goal=goal, node=node: int(str(status_of(node).get("applied", 0))) >= goal,
+                "it to get somewhere",
+            )
+            cluster.kill(behind)
+        cluster.start(behind)
+        cluster.wait_serving()
+        reader = cluster.nodes[behind].redis()
+        assert reader.mget(*values) == list(values.values())
