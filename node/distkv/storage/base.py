@@ -134,6 +134,14 @@ class Engine(Protocol):
         kernel dropped after a write error would otherwise count as durable).
         """
 
+    def compact_step(self, budget_bytes: int = 256 << 10) -> bool:
+        """Give back space of dead rows: one bounded piece of work, about a millisecond.
+
+        The owner calls it after each flush, with a budget of what was written since the last
+        call or more, and while idle until it returns False. Engines that compact by
+        themselves, or need not, return False. Raises StorageError if the engine failed.
+        """
+
     def view(self) -> View:
         """A consistent picture of all tables as of now."""
 

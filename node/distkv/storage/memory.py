@@ -246,6 +246,10 @@ class MemoryEngine:
         self._rotten.add((table, key))
         return True
 
+    def compact_step(self, budget_bytes: int = 0) -> bool:
+        """Nothing to compact."""
+        return False
+
     def view(self) -> MemoryView:
         """A consistent picture of all tables as of now."""
         self._check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distkv.storage.base import Engine, StorageError
+from distkv.storage.directories import make_directory
 from distkv.storage.files import FilesEngine
 from distkv.storage.memory import MemoryEngine
 
@@ -24,7 +25,7 @@ def open_engine(kind: str, directory: Path) -> Engine:
     if kind == "memory":
         return MemoryEngine()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         _check_kind(directory, kind)
         if kind == "files":
             return FilesEngine(directory)

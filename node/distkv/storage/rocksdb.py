@@ -37,6 +37,7 @@ from distkv.storage.base import (
     Usage,
 )
 from distkv.storage.checksum import crc32c
+from distkv.storage.directories import make_directory, sync_directory
 from distkv.storage.lock import DirectoryLock
 
 ROW_VERSION = 1
@@ -188,7 +189,7 @@ class RocksEngine(_Reader):
 
     def __init__(self, directory: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
         """Open or create. Raises StorageError: in use, or durable batches are missing."""
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self._directory = directory
         self._reserve_bytes = reserve_bytes
         self._path = directory / "rocksdb"
@@ -205,6 +206,7 @@ class RocksEngine(_Reader):
             try:
                 self._database = self._open()
                 self._check_complete()
+                sync_directory(directory)  # RocksDB syncs its own, not the one above
             except BaseException:
                 os.close(self._mark)
                 raise
@@ -355,6 +357,10 @@ class RocksEngine(_Reader):
             head = _MARK.pack(_MARK_MAGIC, ROW_VERSION, sequence, 0)[:-4]
             with suppress(OSError):  # full disk: the older mark is a lower bound as well
                 os.pwrite(self._mark, head + struct.pack(">I", crc32c(head)), 0)
+
+    def compact_step(self, budget_bytes: int = 0) -> bool:
+        """Nothing to do: RocksDB compacts in threads of its own."""
+        return False
 
     def view(self) -> RocksView:
         """A consistent picture of all tables as of now."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from unit.storage.model import DISK_ENGINES, ENGINES, apply, contents, empty, make, random_batch
 
 from distkv.storage.base import Delete, DeleteRange, Engine, Put, StorageError, Table
-from distkv.storage.files import FilesEngine
 from distkv.storage.open import ENGINES as NAMES
 from distkv.storage.open import open_engine
 
@@ -166,13 +167,30 @@ def test_reopening_finds_everything(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", DISK_ENGINES)
 def test_directory_is_locked(kind: str, tmp_path: Path) -> None:
-    import os
-
     engine = make(kind, tmp_path)
     with pytest.raises(StorageError, match=f"{tmp_path} is in use by process {os.getpid()}"):
         make(kind, tmp_path)
     engine.close()
     make(kind, tmp_path).close()
+
+
+@pytest.mark.parametrize("kind", DISK_ENGINES)
+def test_new_directories_are_durable(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set()
+    fsync = os.fsync
+
+    def recording(fd: int) -> None:
+        fsync(fd)
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", recording)
+    engine = open_engine(kind, tmp_path / "a" / "b")
+    engine.write([Put(Table.META, b"a", b"")])
+    engine.flush()
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= synced
+    engine.close()
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -211,8 +229,6 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        import tempfile
-
         self.directory = tempfile.TemporaryDirectory()
         self.engine = make(self.kind, Path(self.directory.name))
         self.model = empty()
@@ -228,7 +244,6 @@ class EngineMachine(RuleBasedStateMachine):
         self.engine.flush()
 
     @rule(budget=st.sampled_from([1, 700, 100_000]))
-    @precondition(lambda self: isinstance(self.engine, FilesEngine))
     def compact(self, budget: int) -> None:
         self.engine.compact_step(budget)
 

@@ -184,8 +184,7 @@ while True:
         old = max(0, number - 50).to_bytes(8, "big")
         engine.write([Put(Table.LOG, name, name * 40), Put(Table.META, b"last", name),
                       Delete(Table.LOG, old)])
-    if hasattr(engine, "compact_step"):
-        engine.compact_step(4096)
+    engine.compact_step(4096)
     engine.flush()
     print(number, flush=True)
 """

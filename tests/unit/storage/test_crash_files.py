@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from unit.storage.model import Rows, apply, contents, empty, make, random_batch
+from unit.storage.model import SMALL_SEGMENT, Rows, apply, contents, empty, make, random_batch
 
-from distkv.storage.base import CorruptRow, Put, StorageError, StorageOperation, Table
+from distkv.storage.base import CorruptRow, Delete, Put, StorageError, StorageOperation, Table
 from distkv.storage.files import FilesEngine
 from distkv.storage.files import format as files_format
 
@@ -154,9 +154,43 @@ def test_power_failures_with_compaction(
             if rng.random() < flush_share:
                 engine.flush()
                 states = states[-1:]
+                while rng.random() < compact_share:
+                    engine.compact_step(5000)
         directory = quick_path / str(life + 1)
         disk.crash(rng, directory)
         abandon(engine)
+
+
+def test_removed_file_that_comes_back_brings_no_row_back(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two dead segments go without a flush between: the deletion outlives the older file."""
+    disk, store = Disk(monkeypatch), quick_path / "store"
+    store.mkdir()
+    disk.start(store)
+    engine = make("files", store)
+    assert isinstance(engine, FilesEngine)
+    filler = [Put(Table.SHARD, b"filler", bytes(SMALL_SEGMENT))]
+    engine.write([Put(Table.META, b"gone", b"1"), *filler])
+    engine.write([Delete(Table.META, b"gone"), *filler])
+    engine.write(filler)
+    engine.write(filler)
+    engine.flush()
+    before = sorted(store.glob("*.segment"))
+    for _ in range(20):
+        engine.compact_step()
+    assert not before[0].exists()
+    for seed in range(30):
+        disk.crash(random.Random(seed), quick_path / "copy")
+        again = make("files", quick_path / "copy")
+        assert again.keys(Table.META) == []
+        again.close()
+        shutil.rmtree(quick_path / "copy")
+    engine.flush()
+    while engine.compact_step():
+        engine.flush()
+    assert not before[1].exists()
+    engine.close()
 
 
 def filled(directory: Path, batches: int, seed: int) -> Rows:

@@ -230,8 +230,7 @@ def _busy_owner(engine: Engine, flushes: list[int], failures: list[BaseException
         batch = random_batch(rng, 3)
         engine.write(batch)
         model = apply(model, batch)
-        if isinstance(engine, FilesEngine):
-            engine.compact_step(3000)
+        engine.compact_step(3000)
         if turn % 400 == 0:
             assert contents(view) == seen
             view.close()

@@ -1,10 +1,10 @@
 """Giving back the space of dead rows, a bounded piece at a time.
 
 Policy: a sealed and flushed segment is a candidate when its live rows are at most half of it;
-the one with the lowest live share goes first. Its live rows are copied to the end of the log
-(as ordinary batches), and once the copies are flushed, by whoever flushes next, the file is
-unlinked. A crash at any point leaves either both (the copy is later and equal, so it counts)
-or the copy alone.
+the one with the lowest live share goes first, of equals the oldest. Its live rows are copied
+to the end of the log (as ordinary batches), and once the copies are flushed, by whoever
+flushes next, the file is unlinked. A crash at any point leaves either both (the copy is later
+and equal, so it counts) or the copy alone.
 
 What else must survive the segment: its entries also say which row in which older segment is
 dead. An entry that replaced or removed a row of segment s is needed as long as s exists: else
@@ -105,8 +105,10 @@ class Compaction:
                 continue
             if segment.skipped_at is not None and segment.live >= segment.skipped_at:
                 continue
-            if segment.live <= share * segment.size:
-                best, share = segment, segment.live / segment.size
+            its = segment.live / segment.size
+            # Of equals the oldest: the fewer older segments, the fewer KILLs must be kept.
+            if its < share or (best is None and its == share):
+                best, share = segment, its
         if best is None:
             self._idle_at = dead, sealed
             return False

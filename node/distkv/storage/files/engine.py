@@ -21,6 +21,7 @@ from distkv.storage.base import (
     Usage,
 )
 from distkv.storage.checksum import crc32c
+from distkv.storage.directories import make_directory
 from distkv.storage.files.compaction import Compaction
 from distkv.storage.files.format import ENTRY, KILL, KILL_RANGE, PUT, pack_range_tail
 from distkv.storage.files.index import (
@@ -64,7 +65,7 @@ class FilesEngine:
         Raises StorageError: the directory is in use, damaged beyond use, or of a later version.
         """
         options = LogOptions(segment_bytes, reserve_bytes)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self._lock = DirectoryLock(directory)
         try:
             found = recover(find_segments(directory))

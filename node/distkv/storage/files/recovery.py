@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from distkv.storage.base import StorageError, Table
 from distkv.storage.checksum import crc32c
+from distkv.storage.directories import sync_directory
 from distkv.storage.files.format import (
     ENTRY_BYTES,
     HEAD_MAGIC,
@@ -294,15 +295,6 @@ def _cut(segment: Segment, later: list[Segment]) -> int:
     finally:
         os.close(fd)
     return removed
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _sync(segments: list[Segment]) -> None:
