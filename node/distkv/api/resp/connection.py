@@ -18,7 +18,8 @@ from distkv.api.resp import encode
 from distkv.api.resp.encode import Reply, RespError
 from distkv.api.resp.parser import Argument, Item, Refused, RequestParser, abort_all
 from distkv.api.resp.pipeline import Pipeline, Slot
-from distkv.api.resp.table import Awaited, Command, Encoder, accepts, keys_of
+from distkv.api.resp.refusals import refuse
+from distkv.api.resp.table import Awaited, Command, Encoder, keys_of
 from distkv.api.stream import Stream, close_downloads
 from distkv.errors import DistKVError
 from distkv.kernel import Future
@@ -250,7 +251,7 @@ class RespConnection(asyncio.Protocol):
         ):
             return False
         bound = self.server.find(item[0])
-        refusal = self._refusal(bound, item)
+        refusal = refuse(bound, item, self.authenticated)
         if refusal is not None:
             self._backlog.popleft()
             abort_all(item)
@@ -273,20 +274,6 @@ class RespConnection(asyncio.Protocol):
                 answer, Slot(self, answer.encode, series, started, command.scope, keys), item, large
             )
         return True
-
-    def _refusal(self, bound: tuple[Command, Series] | None, item: list[Argument]) -> bytes | None:
-        if bound is None:
-            return unknown_command(item)
-        command = bound[0]
-        if not accepts(command, len(item)):
-            return encode.error(f"ERR wrong number of arguments for '{command.name}' command")
-        if not (self.authenticated or command.before_auth):
-            return encode.error("NOAUTH Authentication required.")
-        if self._large:
-            for argument in item:
-                if isinstance(argument, LargeValue) and argument.refusal is not None:
-                    return encode.store_error(argument.refusal)
-        return None
 
     def _call(
         self, command: Command, series: Series, item: list[Any], keys: list[Any]
@@ -490,23 +477,6 @@ class RespConnection(asyncio.Protocol):
         """Close at once."""
         if self._transport is not None:
             self._transport.abort()
-
-
-def unknown_command(item: list[Argument]) -> bytes:
-    """Redis's own text: the name and the first arguments, cut to 128 bytes each."""
-    texts = [_shown(argument) for argument in item]
-    shown = ""
-    for text in texts[1:]:
-        if len(shown) >= 128:
-            break
-        shown += f"'{text[: 128 - len(shown)]}' "
-    return encode.error(
-        f"ERR unknown command '{texts[0][:128]}', with args beginning with: {shown}"
-    )
-
-
-def _shown(argument: Argument) -> str:
-    return argument[:128].decode("utf-8", "replace") if isinstance(argument, bytes) else "..."
 
 
 def _address(transport: asyncio.Transport | None, which: str) -> str:

@@ -126,7 +126,10 @@ class RequestParser:
         return items
 
     def _fast(self, data: bytes) -> list[Item] | None:
-        """None: not exactly a row of whole, well-formed commands."""
+        """None: not exactly a row of whole, well-formed commands.
+
+        More lenient than the scanner in one thing no client does: simple strings as arguments.
+        """
         reader = self._reader
         commands: list[Item] = []
         try:
