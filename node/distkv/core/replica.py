@@ -6,6 +6,7 @@ Protocol: Lamport, "Paxos Made Simple" (2001), section 3, with the quorums of Fl
 | rule                                              | module        |
 |---------------------------------------------------|---------------|
 | when to stand, pre-vote                           | election      |
+| asking for promises                               | candidacy     |
 | promises, accepted entries, what is durable       | acceptor      |
 | which values a new leader must propose again      | phase_one     |
 | order of proposing, choosing, stalls at a change  | leader        |
@@ -22,10 +23,11 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from distkv.core import entries
 from distkv.core.acceptor import Acceptor
+from distkv.core.candidacy import Candidacy
 from distkv.core.catchup import CatchUp
 from distkv.core.election import Election, Role
 from distkv.core.leader import Leader
@@ -49,41 +51,12 @@ from distkv.core.phase_one import PhaseOne
 from distkv.core.reads import AskedReads
 from distkv.core.ready import Ready
 from distkv.core.shared import Shared
+from distkv.core.status import Status, picture
 from distkv.ids import Ballot, Member
 from distkv.machine.interface import StateMachine
 from distkv.storage.base import Engine
 
 _SAVE_PEERS_TICKS = 100
-
-
-class PeerStatus(NamedTuple):
-    """What the leader knows of a peer. `silent`: ms since it was last heard."""
-
-    member: Member
-    voter: bool
-    match: int
-    chosen: int
-    silent: int
-
-
-class Status(NamedTuple):
-    """A picture for people and metrics. `peers` is empty on a follower."""
-
-    role: str
-    ballot: Ballot
-    leader: Member | None
-    chosen: int
-    applied: int
-    first: int
-    last: int
-    voter: bool
-    queued: int
-    window: int
-    changing: bool
-    elections: int
-    needs_snapshot: int | None
-    suspicions: tuple[Member, ...]
-    peers: tuple[PeerStatus, ...]
 
 
 class Replica:
@@ -121,9 +94,7 @@ class Replica:
         self._role = Role.FOLLOWER
         self._leader_member: Member | None = None
         self._leader: Leader | None = None
-        self._candidacy: PhaseOne | None = None
-        self._candidacy_number = 0
-        self._prepare_sent = 0
+        self._candidacy: Candidacy | None = None
         self._learners: list[Member] = []
         self._flushes: deque[tuple[int, int]] = deque()
         self._voter = shared.configuration.is_voter(me)
@@ -195,36 +166,7 @@ class Replica:
 
     def status(self) -> Status:
         """For people and metrics."""
-        shared, leader = self._shared, self._leader
-        peers: tuple[PeerStatus, ...] = ()
-        if leader is not None:
-            peers = tuple(
-                PeerStatus(
-                    p.member,
-                    p in leader.peers.voters,
-                    p.match,
-                    p.chosen,
-                    (shared.now - p.heard) * self.options.tick,
-                )
-                for p in leader.peers.all.values()
-            )
-        return Status(
-            self.role,
-            self.ballot,
-            self.leader,
-            self._log.chosen,
-            self.machine.applied,
-            self._log.first,
-            self._log.last,
-            shared.may_vote(),
-            0 if leader is None else len(leader.proposals),
-            0 if leader is None else leader.next_slot - 1 - self._log.chosen,
-            leader is not None and leader.changing,
-            self.elections,
-            self.needs_snapshot,
-            tuple(shared.peers.suspicions),
-            peers,
-        )
+        return picture(self._shared, self._leader, self)
 
     def propose(self, commands: Sequence[bytes]) -> bool:
         """Queue commands for the next batch. False: not the leader, or the queue is full.
@@ -345,8 +287,9 @@ class Replica:
             shared.hard.durable_batches = self._flushes.popleft()[1]
         if self._leader is not None:
             self._leader.choose()
-        elif self._candidacy is not None and number >= self._candidacy_number:
-            self._promise_to_myself(self._candidacy)
+        elif self._candidacy is not None:
+            self._candidacy.persisted(number)
+            self._lead_if_elected(self._candidacy)
 
     def ready(self) -> Ready | None:
         """Apply what is chosen (a bounded number of slots) and say what to do.
@@ -431,50 +374,24 @@ class Replica:
             if self._election.begin():
                 self._campaign()
         elif self._candidacy is not None:
-            wait = self.options.ticks(self.options.retry)
-            if shared.now - self._prepare_sent >= wait and shared.me in self._candidacy.promised:
-                self._prepare_sent = shared.now
-                self._ask_for_promises(self._candidacy)
-
-    def _ask_for_promises(self, candidacy: PhaseOne) -> None:
-        question = Prepare(candidacy.ballot, self._log.chosen)
-        for member in candidacy.missing(self._shared.configuration):
-            self._out.send_after_flush(member.ordinal, question)
+            self._candidacy.tick()
 
     def _campaign(self) -> None:
-        """Phase 1a. The ballot is made durable before anybody hears of it, so that it can
-        never be used twice."""
         self.elections += 1
-        shared = self._shared
-        ballot = self._election.next_ballot()
-        shared.hard.promise(ballot)
         self._acceptor.forget_acknowledgement()
         self._set_leader(None)
         self._role = Role.CANDIDATE
-        self._candidacy = PhaseOne(ballot)
-        self._candidacy_number = self._out.number
-        self._out.must_flush = True
-        self._prepare_sent = shared.now
-        for member in shared.others():
-            self._out.send_after_flush(member.ordinal, Prepare(ballot, self._log.chosen))
+        self._candidacy = Candidacy(self._shared, self._election.next_ballot())
         self._election.restart_timer()
 
-    def _promise_to_myself(self, candidacy: PhaseOne) -> None:
-        if self.me not in candidacy.promised:
-            chosen = self._log.chosen
-            candidacy.add(self.me, chosen, self._log.accepted_above(chosen), chosen + 1)
-            self._lead_if_elected(candidacy)
-
-    def _lead_if_elected(self, candidacy: PhaseOne) -> None:
-        if self.me not in candidacy.promised:
-            return
-        if not candidacy.complete(self._shared.configuration):
+    def _lead_if_elected(self, candidacy: Candidacy) -> None:
+        if not candidacy.elected:
             return
         self._candidacy = None
         self._role = Role.LEADER
-        self._leader = Leader(self._shared, self._acceptor, candidacy, self._learners)
+        self._leader = Leader(self._shared, self._acceptor, candidacy.phase, self._learners)
         self._set_leader(self.me)
-        self._learn_for(candidacy)
+        self._learn_for(candidacy.phase)
 
     def _learn_for(self, phase: PhaseOne) -> None:
         if phase.target > self._log.chosen:
@@ -529,12 +446,9 @@ class Replica:
             self._leader.on_promise(sender, message)
             self._learn_for(self._leader.phase)
             return
-        candidacy = self._candidacy
-        if candidacy is None or candidacy.ballot != message.ballot:
-            return
-        if self._shared.peers.trusted(sender):
-            candidacy.add(sender, message.chosen, message.entries, self._log.chosen + 1)
-            self._lead_if_elected(candidacy)
+        if self._candidacy is not None:
+            self._candidacy.on_promise(sender, message)
+            self._lead_if_elected(self._candidacy)
 
     def _on_refuse(self, sender: Member, message: Refuse) -> None:
         if not self._shared.configuration.is_voter(sender):

@@ -238,6 +238,19 @@ class Client:
         answer = await self._ask(ordinal, Get(key, False), 5.0)
         return await self._got(key, invoked, ordinal, answer)
 
+    async def put_at(self, key: bytes, ordinal: int) -> bool:
+        """Write one key at this node, longer than any inline value; False: not done."""
+        token, invoked = self._token(), self.world.now
+        length = max(self.world.inline_max + 1, 40)
+        answer = await self._ask(ordinal, Write((Put(key, values.make(token, length)),)), 5.0)
+        plan = Planned(key, Put(key, b""), Effect("put", token))
+        if answer.good:
+            self._acknowledged([plan], invoked, answer.result)
+        else:
+            self._note(f"put {key.decode()} {token} failed: {answer.error!r}")
+            self._record(key, invoked, INFINITY, plan.effect)
+        return answer.good
+
     async def _got(self, key: bytes, invoked: float, ordinal: int, answer: Answer) -> bool:
         error = answer.error
         if error is not None and error.code in IMPOSSIBLE:

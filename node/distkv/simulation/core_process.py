@@ -14,7 +14,7 @@ from distkv.storage.base import Put, Table
 from distkv.storage.memory import MemoryEngine
 
 if TYPE_CHECKING:
-    from distkv.simulation.core_world import World
+    from distkv.simulation.core_base import Base
 
 _BALLOT_BYTES = 20
 _LEARNED = bytes(_BALLOT_BYTES)
@@ -24,7 +24,7 @@ _Vote = tuple[int, int, bytes, bytes]
 class Process:
     """`up`: running. `reads`: token -> (slot that the answer must reach, latest time)."""
 
-    def __init__(self, world: World, member: Member) -> None:
+    def __init__(self, world: Base, member: Member) -> None:
         self.world = world
         self.member = member
         self.engine = MemoryEngine()

@@ -107,6 +107,13 @@ def version_and_slot(raw: bytes) -> tuple[int, int]:
     return fields[1], fields[3]
 
 
+def stored_kinds(key: bytes, row: bytes) -> list[int]:
+    """Kinds of the outcomes in a page of a session's results; none for another row."""
+    if len(key) != 21 or key[:1] != b"p":
+        return []
+    return [result[1] for result in msgpack.unpackb(row, use_list=False)[1:]]
+
+
 def is_header(key: bytes) -> bool:
     """Whether a key of table SHARD is a shard's header."""
     return len(key) == 21 and key[:1] == b"\xff"

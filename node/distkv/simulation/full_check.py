@@ -17,11 +17,14 @@ from distkv.core.messages import Accepted, Promise
 from distkv.data.messages import ShardStored
 from distkv.simulation import disk as raw
 from distkv.simulation.disk import Coded, Disk
-from distkv.storage.base import Delete, StorageOperation, Table
+from distkv.storage.base import Delete, Put, StorageOperation, Table
 
 if TYPE_CHECKING:
     from distkv.simulation.full_world import World
     from distkv.simulation.member_host import Host
+
+CONSUMING = (0, 1, 4)
+"""Outcomes that use up their sequence number: applied, condition not met, failed."""
 
 DECODINGS_MAX = 20
 """Choices of f wiped disks tried for each value."""
@@ -106,6 +109,8 @@ class Checker:
     def wrote(self, host: Host, writes: list[StorageOperation]) -> None:
         """A batch is in the engine: no shard of a live record may be among what it removes."""
         for operation in writes:
+            if type(operation) is Put and operation.table is Table.STATE:
+                self._check_results(host, operation)
             if type(operation) is not Delete or operation.table is not Table.SHARD:
                 continue
             if not raw.is_header(operation.key) or host.ordinal in self._world.victims:
@@ -113,6 +118,12 @@ class Checker:
             self._dropped[host.ordinal, operation.key[1:]] = None
             if Disk(host.engine, False).get(Table.NAME, operation.key[1:]) is not None:
                 self._world.violation(f"node {host.ordinal} drops its shard of a live record")
+
+    def _check_results(self, host: Host, row: Put) -> None:
+        """Only what took effect, or was found wrong for good, consumes a sequence number."""
+        kinds = raw.stored_kinds(row.key, row.value)
+        if any(kind not in CONSUMING for kind in kinds):
+            self._world.violation(f"node {host.ordinal} stores results of the kinds {kinds}")
 
     # -- state machines
 

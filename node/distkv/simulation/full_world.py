@@ -108,18 +108,22 @@ class World:
         self.now = 0.0
         self.cluster = b"simulated-cluster"[:16]
         self.inline_max = self.rng.choice((0, 64, 4096))
+        tick = self.rng.choice((25, 50))
         self.member_options = MemberOptions(
             replica=ReplicaOptions(
-                tick=25,
-                heartbeat=75,
+                tick=tick,
+                heartbeat=75 if tick == 25 else 100,
+                election_min=300 if tick == 25 else 400,
+                election_max=600 if tick == 25 else 800,
                 retain_slots=self.rng.choice((8, 64, 4096)),
                 read_timeout=400,
             ),
+            tick=tick / 1000,
             stripe_bytes=self.rng.choice((512, 4096, 65536)),
             value_max=1 << 20,
             memory_in_flight=8 << 20,
             stream_above=self.rng.choice((1 << 20, 1000)),
-            grace=self.rng.choice((3.0, 8.0)),
+            grace=self.rng.choice((2.0, 5.0)),
             grace_bytes=1 << 20,
             repair_pass_every=2.0,
             settle_every=self.rng.choice((0.3, 2.0)),
@@ -307,7 +311,13 @@ class World:
         self.note("converged")
 
     def _nudge(self, why: str) -> None:
-        if "garbage" not in why and "undecided" not in why:
+        undecided = any(
+            host.member is not None
+            and host.member.seat is not None
+            and host.member.seat.data.disperser.undecided
+            for host in self.hosts
+        )
+        if not undecided or ("garbage" not in why and "undecided" not in why):
             return
         for host in self.hosts:
             if host.leads:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from distkv.simulation.full_world import World
 
 ROOM = 4 << 20
+WAKE_SECONDS = 0.0001
+"""From an event to the turn that handles it: what arrives meanwhile is handled with it."""
 
 
 def _nothing() -> None:
@@ -154,7 +156,7 @@ class Host:
         """Run a turn soon."""
         if self.alive and not self._turn_due and not self._in_turn:
             self._turn_due = True
-            self._at(0.0, self._turn)
+            self._at(WAKE_SECONDS, self._turn)
 
     def _at(self, delay: float, callback: object) -> None:
         generation = self.generation

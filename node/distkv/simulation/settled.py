@@ -139,24 +139,32 @@ class Settlement:
 
 
 def final(world: World) -> None:
-    """Read every key at every voter, then judge the whole history."""
+    """Write through and read every key at every voter, then judge the whole history."""
     keys = (*REGISTERS, *COUNTERS, *LISTS)
     reader = world.clients[0]
+    voters = []
     reads = []
     for host in world.hosts:
         assert host.member is not None
         assert host.member.seat is not None
         if host.member.seat.machine.configuration.is_voter(host.member.seat.member):
+            voters.append(host.ordinal)
             reads += [(key, host.ordinal) for key in keys]
     answered: list[bool] = []
+    refused: list[int] = []
 
     async def read_all() -> None:
+        for ordinal in voters:
+            if not await reader.put_at(world.rng.choice(REGISTERS), ordinal):
+                refused.append(ordinal)
         for key, ordinal in reads:
             answered.append(await reader.get_at(key, ordinal))
 
     reader.also(read_all())
     if not world.run_until(lambda: len(answered) == len(reads), 60.0):
         world.violation("reads of a calm cluster are not answered")
+    if refused:
+        world.violation(f"a put at node {refused[0]} of a calm cluster failed")
     if not all(answered):
         failed = reads[answered.index(False)]
         world.violation(f"a read of {failed[0]!r} at node {failed[1]} of a calm cluster failed")

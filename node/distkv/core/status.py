@@ -1,0 +1,75 @@
+"""A picture of a replica for people, metrics and whoever admits members."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from distkv.core.leader import Leader
+from distkv.core.shared import Shared
+from distkv.ids import Ballot, Member
+
+if TYPE_CHECKING:
+    from distkv.core.replica import Replica
+
+
+class PeerStatus(NamedTuple):
+    """What the leader knows of a peer. `silent`: ms since it was last heard."""
+
+    member: Member
+    voter: bool
+    match: int
+    chosen: int
+    silent: int
+
+
+class Status(NamedTuple):
+    """A picture for people and metrics. `peers` is empty on a follower."""
+
+    role: str
+    ballot: Ballot
+    leader: Member | None
+    chosen: int
+    applied: int
+    first: int
+    last: int
+    voter: bool
+    queued: int
+    window: int
+    changing: bool
+    elections: int
+    needs_snapshot: int | None
+    suspicions: tuple[Member, ...]
+    peers: tuple[PeerStatus, ...]
+
+
+def picture(shared: Shared, leader: Leader | None, replica: Replica) -> Status:
+    """As of now; costs a tuple per peer, so not for hot paths."""
+    peers: tuple[PeerStatus, ...] = ()
+    if leader is not None:
+        peers = tuple(
+            PeerStatus(
+                p.member,
+                p in leader.peers.voters,
+                p.match,
+                p.chosen,
+                (shared.now - p.heard) * shared.options.tick,
+            )
+            for p in leader.peers.all.values()
+        )
+    return Status(
+        replica.role,
+        replica.ballot,
+        replica.leader,
+        shared.log.chosen,
+        shared.machine.applied,
+        shared.log.first,
+        shared.log.last,
+        shared.may_vote(),
+        0 if leader is None else len(leader.proposals),
+        0 if leader is None else leader.next_slot - 1 - shared.log.chosen,
+        leader is not None and leader.changing,
+        replica.elections,
+        replica.needs_snapshot,
+        tuple(shared.peers.suspicions),
+        peers,
+    )

@@ -1,0 +1,112 @@
+"""Disks are lost, members replaced, layouts changed: the administrator's side included."""
+
+from __future__ import annotations
+
+from distkv.core.configuration import Configuration
+from distkv.ids import Member
+from distkv.simulation.core_faults import draw_change
+from distkv.simulation.core_machine import pack_configuration
+from distkv.simulation.core_mischief import Mischief
+
+
+class Membership(Mischief):
+    """Stays within what is promised: at most f disks lost and not yet replaced."""
+
+    def _refilled(self) -> None:
+        """A disk counts as refilled once slots above its replacement were chosen."""
+        seats = self.checker.configuration.members
+        if self.checker.values and self.checker.change_covered:
+            self.lost = [m for m in self.lost if m in seats]
+
+    def _fault_wipe(self) -> None:
+        """A disk is lost, within what is promised: at most f of them unfilled."""
+        self._refilled()
+        configuration = self.checker.configuration
+        budget = min(configuration.failures, self.checker.safe_failures)
+        for epoch, failures in self._proposed.items():
+            if epoch > configuration.epoch:
+                budget = min(budget, failures)
+        if len(self.lost) >= budget:
+            return
+        victims = [
+            p
+            for p in self.processes
+            if configuration.is_voter(p.member) and p.member not in self.lost and not p.zombie
+        ]
+        if not victims:
+            return
+        victim = self.rng.choice(victims)
+        self.say(f"WIPE {victim.member}")
+        self.lost.append(victim.member)
+        if self.rng.random() < 0.3:
+            victim.zombie = True  # given up by its owner, but still running
+        else:
+            if victim.up:
+                victim.crash()
+            self.seats[victim.member.ordinal].remove(victim)
+            self.processes.remove(victim)
+        self._join(victim.member.ordinal)
+
+    def _join(self, ordinal: int) -> None:
+        self._incarnations += 1
+        member = Member(ordinal, self._incarnations)
+        self.joining[member] = None
+        self._add(member)
+
+    def _fault_change(self) -> None:
+        """Another layout: n, k or m differ by a little."""
+        if self.joining:
+            return
+        configuration = self.checker.configuration
+        k, m = draw_change(self.rng, configuration)
+        if k + m > configuration.size:
+            self._join(configuration.size)
+        else:
+            self._propose_change(k, m, configuration.members[: k + m])
+
+    def _propose_change(self, k: int, m: int, members: tuple[Member, ...]) -> None:
+        failures = Configuration(0, k, m, members).failures
+        if failures < len(self.lost):
+            return  # no administrator gives up a failure budget that is spent
+        for process in self.leaders():
+            epoch = process.machine.configuration.epoch + 1
+            if process.machine.configuration.epoch == self.checker.configuration.epoch:
+                body = pack_configuration(Configuration(epoch, k, m, members))
+                if process.replica.propose_configuration(body):
+                    known = self._proposed.setdefault(epoch, failures)
+                    self._proposed[epoch] = min(known, failures)
+                    self.say(f"CHANGE {k}+{m} {members} by {process.member}")
+                    if self.rng.random() < 0.5:
+                        joiners = [m for m in members if not self._seated(m)]
+                        delay = self.rng.choice((3.0, 10.0, 60.0)) * self.rng.random()
+                        self.at(delay, self._split_change, process, joiners)
+            process.turn()
+
+    def _seated(self, member: Member) -> bool:
+        return self.checker.configuration.is_voter(member)
+
+    def _admit(self) -> None:
+        """The administrator: whoever has caught up as a learner gets its seat."""
+        seats = self.checker.configuration.members
+        for member in list(self.joining):
+            if member in seats or member.ordinal > len(seats):
+                del self.joining[member]  # seated, or the layout shrank meanwhile
+        self._refilled()
+        if not self.joining:
+            return
+        joiner = next(iter(self.joining))
+        for process in self.leaders():
+            process.replica.add_learner(joiner)
+            for peer in process.replica.status().peers:
+                if peer.member == joiner and peer.match >= process.replica.chosen - 3:
+                    self._seat(joiner)
+
+    def _seat(self, joiner: Member) -> None:
+        c = self.checker.configuration
+        if joiner.ordinal < c.size:
+            members = list(c.members)
+            members[joiner.ordinal] = joiner
+            self._propose_change(c.data_shards, c.parity_shards, tuple(members))
+        elif joiner.ordinal == c.size < 9:
+            parity = self.rng.randint(0, c.size)
+            self._propose_change(c.size + 1 - parity, parity, (*c.members, joiner))
