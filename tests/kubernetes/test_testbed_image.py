@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
 import pytest
 from testbed.harness import Cluster, hack_kube
 from testbed.manifests import IDLE, RESTRICTED, pod
-from testbed.paths import CHECKOUT
+from testbed.paths import CHECKOUT, cache_root
 from testbed.run import run
 
 IMAGE = "distkv:dev"
@@ -34,13 +39,38 @@ def test_the_image_runs_under_the_restricted_profile(loaded: Cluster) -> None:
         assert not space.attempt("store", "touch", "/usr/file")
 
 
-def test_the_same_sources_give_the_same_image(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("images")
-    for name, seed in (("first.tar", "1"), ("second.tar", "2")):
-        environment = {"PYTHONHASHSEED": seed}
-        command = ["env", *(f"{k}={v}" for k, v in environment.items())]
-        run([*command, CHECKOUT / "hack" / "image", "--output", folder / name], timeout=900)
-    assert (folder / "first.tar").read_bytes() == (folder / "second.tar").read_bytes()
+SOURCES = ("LICENSE", "README.md", "constraints.txt", "pyproject.toml", "hack", "node", "operator")
+
+
+def snapshot(folder: Path, python: str) -> Path:
+    """A checkout of what is here now, in a place of its own."""
+    without = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in SOURCES:
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=without)
+        else:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / name)
+    (folder / ".venv").symlink_to(Path(python).parent.parent)
+    return folder
+
+
+def test_the_same_sources_give_the_same_image(tmp_path: Path) -> None:
+    """Built twice, from two folders, the second time with nothing in the cache but downloads."""
+    first = snapshot(tmp_path / "first", sys.executable)
+    second = tmp_path / "somewhere" / "else"
+    shutil.copytree(first, second, symlinks=True)
+    caches = {first: cache_root().parent, second: tmp_path / "cache"}
+    (tmp_path / "cache" / "distkv-testbed").mkdir(parents=True)
+    (tmp_path / "cache" / "distkv-testbed" / "debian").symlink_to(cache_root() / "debian")
+    images = []
+    for seed, (folder, cache) in enumerate(caches.items()):
+        settings = [f"PYTHONHASHSEED={seed}", f"XDG_CACHE_HOME={cache}"]
+        output = folder / "image.tar"
+        run(["env", *settings, folder / "hack" / "image", "--output", output], timeout=900)
+        images.append(hashlib.sha256(output.read_bytes()).hexdigest())
+    assert images[0] == images[1]
 
 
 def test_loading_what_is_not_there_says_how_to_make_it(cluster: Cluster) -> None:
