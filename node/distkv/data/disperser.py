@@ -98,6 +98,11 @@ class Disperser:
         """Every value id of this boot below it is decided: what a settled entry may say."""
         return next(iter(self._undecided), self._counter + 1)
 
+    @property
+    def undecided(self) -> int:
+        """Values of which nobody knows yet whether their put took effect, or will."""
+        return len(self._undecided)
+
     def decided(self, value_id: ValueId) -> None:
         """An applied entry decided the put of this value (or it was never submitted)."""
         self._undecided.pop(value_id.counter, None)

@@ -1,0 +1,55 @@
+"""How many seeds each mutation takes: `python tests/simulation/full/hunt.py [names]`.
+
+The table covers both simulators: mistakes of the consensus core alone are looked for in
+worlds of the core, all others in worlds of whole nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from simulation.full.mutations import MUTATIONS, installed
+
+from distkv.simulation.runner import Scenario, run
+
+
+def seeds_needed(name: str, first: int, limit: int) -> tuple[int, str]:
+    """(seeds until the mutation was caught, what was said); (0, "") if it was not."""
+    with installed(name):
+        for seed in range(first, first + limit):
+            error = run(Scenario(seed))[0].error
+            if error:
+                return seed - first + 1, error.splitlines()[0][:100]
+    return 0, ""
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--limit", type=int, default=200)
+    parser.add_argument("--starts", type=int, default=3, help="medians over so many starts")
+    arguments = parser.parse_args()
+    medians = []
+    for name in arguments.names or list(MUTATIONS):
+        needed = []
+        said = ""
+        for start in range(arguments.starts):
+            count, said = seeds_needed(name, 1 + 10_000 * start, arguments.limit)
+            needed.append(count or 10 * arguments.limit)
+            if not count:
+                break
+        median = statistics.median(needed)
+        medians.append(median)
+        print(f"{median:7} {name}: {said or 'NOT CAUGHT'}", flush=True)
+    print(f"{statistics.median(medians):7} median of {len(medians)} mutations")
+
+
+if __name__ == "__main__":
+    main()
