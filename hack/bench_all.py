@@ -53,8 +53,10 @@ def show(found: dict[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(width=120)
     if "cost" in found:
-        console.print(cost_table(found["cost"]))
-        if not all(row["etcd"] for row in found["cost"]):
+        console.print(cost_table(found["cost"]["puts"]))
+        for name, used in found["cost"]["idle_cpu_ms_per_second"].items():
+            console.print(f"{name}: {used:g} ms of CPU per second when idle, all five nodes")
+        if not all(row["etcd"] for row in found["cost"]["puts"]):
             console.print("etcd could not be fetched: nothing to compare with")
     if "bytes" in found:
         console.print(bytes_table(found["bytes"]))

@@ -57,7 +57,14 @@ def etcd_beside() -> Iterator[Etcd | None]:
         yield etcd
 
 
-def cost(rounds: int, seconds: float) -> list[dict[str, Any]]:
+def idle_cpu(pids: list[int], seconds: float) -> float:
+    """CPU milliseconds per second that all these processes use when nothing is asked."""
+    before, began = cpu_seconds(pids), time.monotonic()
+    time.sleep(seconds)
+    return round(1000 * (cpu_seconds(pids) - before) / (time.monotonic() - began), 2)
+
+
+def cost(rounds: int, seconds: float) -> dict[str, Any]:
     """Both stores in turn, so that what disturbs one disturbs the other; medians of the rounds.
 
     The one that is not measured idles; an idle five-node cluster costs a little CPU as well.
@@ -65,6 +72,9 @@ def cost(rounds: int, seconds: float) -> list[dict[str, Any]]:
     rows = []
     with Cluster(SCRATCH / "cost") as cluster, etcd_beside() as etcd:
         cluster.settled()
+        idle = {"distkv": idle_cpu(cluster.pids(), seconds)}
+        if etcd is not None:
+            idle["etcd"] = idle_cpu([process.pid for process in etcd.processes], seconds)
         for clients, budget in BUDGET_MS.items():
             ours, theirs = [], []
             for _ in range(rounds):
@@ -79,7 +89,7 @@ def cost(rounds: int, seconds: float) -> list[dict[str, Any]]:
                     "etcd": medians(theirs) if theirs else None,
                 }
             )
-    return rows
+    return {"idle_cpu_ms_per_second": idle, "puts": rows}
 
 
 def medians(runs: list[dict[str, float]]) -> dict[str, float]:
