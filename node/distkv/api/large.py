@@ -59,7 +59,7 @@ class LargeValue:
         self._store = store
         self._budget = budget
         self._limits = limits
-        self._length = length
+        self.length = length
         self._written = 0
         self._waiting: Waiting | None = None
         self._early: list[bytes] = []
@@ -80,8 +80,8 @@ class LargeValue:
         limits = self._limits
         self._limit_name = "value_bytes_max" if streamed else "command_bytes_max"
         self._limit = limits.value_bytes_max if streamed else limits.command_bytes_max
-        length = self._length if self._length is not None else limits.upload_reserve
-        if self._length is not None and length > self._limit:
+        length = self.length if self.length is not None else limits.upload_reserve
+        if self.length is not None and length > self._limit:
             self.refusal = self._too_large(length)
             return
         amount = min(length, limits.upload_reserve) if streamed else length
@@ -113,7 +113,7 @@ class LargeValue:
 
     def _open_upload(self) -> None:
         try:
-            self.sink = self._store.upload(self._length)
+            self.sink = self._store.upload(self.length)
         except DistKVError as failure:
             self._refuse(failure)
         else:
@@ -164,7 +164,7 @@ class LargeValue:
         if self.refusal is not None:
             return
         self._written += len(piece)
-        if self._length is None and self._written > self._limit:
+        if self.length is None and self._written > self._limit:
             self._refuse(self._too_large(self._written))
             self._owner.argument_changed()
         elif self._waiting is not None:

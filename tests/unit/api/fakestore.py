@@ -21,6 +21,7 @@ from distkv.errors import (
     DistKVError,
     OutcomeUnknown,
     TooLarge,
+    UnknownSession,
 )
 from distkv.kernel import Future
 
@@ -246,9 +247,8 @@ class FakeStore:
                 if isinstance(known, DistKVError):
                     raise known
                 return list(known)
-            if len(write.session) == 12 and write.session[:2] != b"\0K":
-                if write.session not in self.open_sessions:
-                    raise OutcomeUnknown("unknown session")
+            if write.session[:2] != b"\0K" and write.session not in self.open_sessions:
+                raise UnknownSession("no such session")
         keys = [getattr(mutation, "key", b"") for mutation in write.mutations]
         saved = {k: Row(r.value, r.version, r.expires) for k in keys if (r := self.rows.get(k))}
         try:

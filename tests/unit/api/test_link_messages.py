@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import Any
 
@@ -42,8 +43,12 @@ wire_operations = st.one_of(
 )
 
 
+class NoUploadError(Exception):
+    """Nobody has this upload."""
+
+
 def no_upload(_: Any) -> Any:
-    raise AssertionError("there is no upload")
+    raise NoUploadError
 
 
 def through_the_wire(plain: Any) -> Any:
@@ -139,10 +144,8 @@ def test_wrong_shapes_are_link_errors(plain: Any, operation: op.Operation) -> No
         lambda: operations.OperationReader(4096, no_upload).read(plain),
         lambda: results.ResultReader(lambda n, length: None).read(operation, plain),  # type: ignore[arg-type,return-value]
     ):
-        try:
+        with contextlib.suppress(LinkError, NoUploadError):
             read()
-        except (LinkError, AssertionError) as error:
-            assert not isinstance(error, AssertionError) or "no upload" in str(error)
 
 
 @settings(max_examples=200)
@@ -158,12 +161,8 @@ def test_an_operation_with_one_item_changed_is_read_or_refused(
     target[rng.randrange(len(target))] = rng.choice(
         [None, True, -1, 2**64 - 1, b"x" * 5000, "text", [], {}, 1.5]
     )
-    try:
+    with contextlib.suppress(LinkError, NoUploadError):
         operations.OperationReader(4096, no_upload).read(plain)
-    except LinkError:
-        pass
-    except AssertionError as error:
-        assert "no upload" in str(error)  # noqa: PT017
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6), st.integers(1, 7))
@@ -192,10 +191,8 @@ def test_any_bytes_are_frames_or_a_link_error(pieces: list[bytes]) -> None:
 @given(st.binary(min_size=1, max_size=60))
 def test_any_frame_body_is_a_message_or_a_link_error(body: bytes) -> None:
     parser = FrameParser(64)
-    try:
+    with contextlib.suppress(LinkError):
         parser.feed(len(body).to_bytes(4, "big") + body)
-    except LinkError:
-        pass
 
 
 def test_a_frame_over_the_limit_is_refused_before_it_arrives() -> None:

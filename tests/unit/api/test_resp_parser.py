@@ -82,9 +82,7 @@ arguments = st.one_of(
     st.integers(0, 2**32),
     st.sampled_from([5, 300, FAST_READ_MAX, 300_000]),
 )
-def test_any_cut_gives_the_same_commands(
-    commands: list[list[bytes]], seed: int, most: int
-) -> None:
+def test_any_cut_gives_the_same_commands(commands: list[list[bytes]], seed: int, most: int) -> None:
     parser, opened = make()
     found: list[list[bytes]] = []
     stream = b"".join(map(encode, commands))
@@ -102,7 +100,9 @@ def test_any_cut_gives_the_same_commands(
 
 def test_one_read_holds_pipelines_inline_and_a_cut_command() -> None:
     parser, _ = make()
-    data = b"PING\r\n" + encode([b"GET", b"k"]) + b'SET a "b c"\n*0\r\n*-1\r\n\r\n' + b"*2\r\n$4\r\n"
+    data = (
+        b"PING\r\n" + encode([b"GET", b"k"]) + b'SET a "b c"\n*0\r\n*-1\r\n\r\n' + b"*2\r\n$4\r\n"
+    )
     assert plain(parser.feed(data)) == [[b"PING"], [b"GET", b"k"], [b"SET", b"a", b"b c"]]
     assert plain(parser.feed(b"ECHO\r\n$1\r\nx\r\nPI")) == [[b"ECHO", b"x"]]
     assert plain(parser.feed(b"NG\r\n")) == [[b"PING"]]

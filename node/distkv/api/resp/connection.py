@@ -18,7 +18,7 @@ from distkv.api.resp import encode
 from distkv.api.resp.encode import Reply, RespError
 from distkv.api.resp.parser import Argument, Item, Refused, RequestParser, abort_all
 from distkv.api.resp.pipeline import Pipeline, Slot
-from distkv.api.resp.refusals import refuse
+from distkv.api.resp.refusals import key_too_large, refuse
 from distkv.api.resp.table import Awaited, Command, Encoder, keys_of
 from distkv.api.stream import Stream, close_downloads
 from distkv.errors import DistKVError
@@ -251,7 +251,7 @@ class RespConnection(asyncio.Protocol):
         ):
             return False
         bound = self.server.find(item[0])
-        refusal = refuse(bound, item, self.authenticated)
+        refusal = refuse(bound, item, self.authenticated, self.limits.key_bytes_max)
         if refusal is not None:
             self._backlog.popleft()
             abort_all(item)
@@ -282,10 +282,7 @@ class RespConnection(asyncio.Protocol):
         try:
             for key in keys:
                 if len(key) > limit:
-                    raise RespError(
-                        f"TOOLARGE a key of {len(key)} bytes is over the limit "
-                        f"key_bytes_max ({limit} bytes)"
-                    )
+                    raise RespError(key_too_large(len(key), limit))
             self.last_command = command.name
             return command.handler(self, item)
         except RespError as failure:

@@ -6,11 +6,14 @@ from distkv.api.large import LargeValue
 from distkv.api.metrics import Series
 from distkv.api.resp import encode
 from distkv.api.resp.parser import Argument
-from distkv.api.resp.table import Command, accepts
+from distkv.api.resp.table import Command, accepts, keys_of
 
 
 def refuse(
-    bound: tuple[Command, Series] | None, item: list[Argument], authenticated: bool
+    bound: tuple[Command, Series] | None,
+    item: list[Argument],
+    authenticated: bool,
+    key_bytes_max: int,
 ) -> bytes | None:
     """The error reply; None: nothing is wrong."""
     if bound is None:
@@ -21,9 +24,24 @@ def refuse(
     if not (authenticated or command.before_auth):
         return encode.error("NOAUTH Authentication required.")
     for argument in item:
+        if type(argument) is LargeValue:
+            return _refuse_large(command, item, key_bytes_max)
+    return None
+
+
+def _refuse_large(command: Command, item: list[Argument], key_bytes_max: int) -> bytes | None:
+    for key in keys_of(command, item):
+        if type(key) is LargeValue:
+            return encode.error(key_too_large(key.length or 0, key_bytes_max))
+    for argument in item:
         if type(argument) is LargeValue and argument.refusal is not None:
             return encode.store_error(argument.refusal)
     return None
+
+
+def key_too_large(length: int, limit: int) -> str:
+    """Text of the refusal."""
+    return f"TOOLARGE a key of {length} bytes is over the limit key_bytes_max ({limit} bytes)"
 
 
 def unknown_command(item: list[Argument]) -> bytes:
