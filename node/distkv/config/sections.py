@@ -116,7 +116,7 @@ class StorageSection(Section):
     """Where and how data rests."""
 
     engine: Literal["files", "rocksdb", "memory"] = Field(
-        default="rocksdb",
+        default="files",
         description="Storage engine. memory keeps nothing over a restart (tests).",
     )
     directory: str = Field(

@@ -17,13 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from distkv.member.member import Member
 from distkv.member.output import Outgoing, Output
-from distkv.storage.base import Engine, StorageError, StorageFull
+from distkv.storage.base import Engine, Put, StorageError, StorageFull, StorageOperation
 from distkv.transport.base import Identity, Lane, Transport
 from distkv.wire.codec import WireError, decode, encode
 
 log = logging.getLogger("distkv.driver")
 
 FULL_RETRY_SECONDS = 1.0
+COMPACT_BYTES_MIN = 256 * 1024
+"""Bytes that compaction may copy in one step between turns: a few milliseconds at most."""
+COMPACT_IDLE_SECONDS = 0.5
 PAYLOAD_BYTES = 1024 * 1024
 """Messages of one turn to one peer travel together up to this size."""
 
@@ -35,6 +38,10 @@ def _payloads(batch: list[object]) -> list[bytes]:
         return [payload]
     middle = len(batch) // 2
     return _payloads(batch[:middle]) + _payloads(batch[middle:])
+
+
+def _bytes_of(writes: list[StorageOperation]) -> int:
+    return sum(len(row.value) for row in writes if type(row) is Put)
 
 
 class Driver:
@@ -57,6 +64,7 @@ class Driver:
         self._flushing = False
         self.flushes = 0
         self.turns = 0
+        self._written = 0
         self._scarce = False
         self._refused = False
         self.free_bytes = 0
@@ -66,6 +74,7 @@ class Driver:
     def attach(self, transport: Transport) -> None:
         """Connect the transport; then the first turn runs."""
         self._transport = transport
+        self._compact_when_idle()
         self.wake()
 
     # -- transport.base.Handler
@@ -165,6 +174,7 @@ class Driver:
             if output.writes:
                 try:
                     self.engine.write(output.writes)
+                    self._written += _bytes_of(output.writes)
                 except StorageFull as full:
                     self._on_full(str(full))
                     return False
@@ -243,7 +253,23 @@ class Driver:
         if number:
             self.member.flushed(number)
         self._send(released)
+        self._compact(self._written)
+        self._written = 0
         self._turn()
+
+    def _compact(self, written: int) -> bool:
+        """Let the engine clean up about as much as was written, so that neither falls behind."""
+        try:
+            return self.engine.compact_step(max(COMPACT_BYTES_MIN, written))
+        except StorageFull as full:
+            log.warning("compaction waits for space: %s", full)
+            return False
+
+    def _compact_when_idle(self) -> None:
+        if self.closed:
+            return
+        more = not self._flushing and self._compact(0)
+        self._loop.call_later(0.02 if more else COMPACT_IDLE_SECONDS, self._compact_when_idle)
 
     def _send(self, messages: list[Outgoing]) -> None:
         transport = self._transport

@@ -34,6 +34,9 @@ EXIT_STORAGE = 3
 EXIT_HALTED = 4
 EXIT_ADDRESS = 5
 HANDOVER_SECONDS = 1.0
+DRAIN_SECONDS = 3.0
+"""Requests under way may take this long to end before the process does."""
+STEP_SECONDS = 0.01
 
 
 def main(config: Config) -> int:
@@ -171,7 +174,9 @@ class NodeProcess:
         """Hand leadership over, end requests, make everything durable."""
         self._resources.stop()
         if self.doors is not None and not self.driver.closed:
+            self.member.stop_taking()
             await self._hand_over()
+            await self._drain()
         self.member.shut_down()
         if self.doors is not None:
             await self.doors.close()
@@ -192,4 +197,13 @@ class NodeProcess:
         end = loop.time() + HANDOVER_SECONDS
         while seat.replica.leader == seat.member and loop.time() < end:
             self.driver.wake()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(STEP_SECONDS)
+
+    async def _drain(self) -> None:
+        """What was begun ends: the next leader decides the commands this node had sent."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DRAIN_SECONDS
+        while loop.time() < end and not self.driver.closed:
+            if self.member.seat is None or not self.member.seat.busy:
+                return
+            await asyncio.sleep(STEP_SECONDS)
