@@ -12,14 +12,12 @@ from typing import NamedTuple
 from pydantic import Field
 
 from distkv.config.sections import (
-    LARGEST_NODE_COUNT,
     AdminSection,
     ClusterSection,
     ConsensusSection,
     DispersalSection,
     GatewaySection,
     KeysSection,
-    LayoutSection,
     LimitsSection,
     ListenSection,
     LoggingSection,
@@ -50,7 +48,6 @@ class Config(TuningSections):
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection())
     listen: ListenSection = Field(default_factory=lambda: ListenSection())
     peers: PeersSection = Field(default_factory=lambda: PeersSection())
-    layout: LayoutSection = Field(default_factory=lambda: LayoutSection())
     keys: KeysSection = Field(default_factory=lambda: KeysSection())
     admin: AdminSection = Field(default_factory=lambda: AdminSection())
     storage: StorageSection = Field(default_factory=lambda: StorageSection())
@@ -85,11 +82,6 @@ class Relation(NamedTuple):
 
 
 GENERAL = (
-    Relation(
-        "layout.parity_shards",
-        lambda c: c.layout.data_shards + c.layout.parity_shards <= LARGEST_NODE_COUNT,
-        f"data_shards + parity_shards must be at most {LARGEST_NODE_COUNT}: lower one of them",
-    ),
     Relation(
         "consensus.election_min",
         lambda c: c.consensus.election_min >= 4 * c.consensus.heartbeat,

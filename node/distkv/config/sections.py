@@ -78,17 +78,6 @@ class PeersSection(Section):
     )
 
 
-class LayoutSection(Section):
-    """Geometry for founding; a formed cluster keeps its own in the log."""
-
-    data_shards: int = Field(
-        default=3, ge=1, le=LARGEST_NODE_COUNT, description="k: shards that rebuild a value."
-    )
-    parity_shards: int = Field(
-        default=2, ge=0, lt=LARGEST_NODE_COUNT, description="m: further shards; n = k + m nodes."
-    )
-
-
 class KeysSection(Section):
     """Encryption between nodes."""
 

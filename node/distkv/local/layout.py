@@ -37,7 +37,6 @@ def node_configuration(
         "cluster": {"id": identity.cluster_id},
         "listen": {name: str(Address(HOST, port)) for name, port in ports._asdict().items()},
         "peers": {"addresses": plan.peers()},
-        "layout": {"data_shards": identity.data_shards, "parity_shards": identity.parity_shards},
         "keys": {"files": [str(directory / "cluster.key")]},
         "admin": {"token_file": str(directory / "admin.token")},
         "storage": storage,

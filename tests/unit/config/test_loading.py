@@ -187,7 +187,6 @@ def test_a_gateway_needs_nodes_and_no_identity() -> None:
 
 
 BREAKING = {
-    "layout.parity_shards": ["layout.data_shards=8", "layout.parity_shards=5"],
     "consensus.election_min": ["consensus.heartbeat=0.2"],
     "consensus.election_max": ["consensus.election_max=0.31"],
     "consensus.batch_bytes": ["consensus.batch_bytes=16KiB", "dispersal.inline_max=16KiB"],
