@@ -267,6 +267,11 @@ class Member:
             self.seat.pending.fail(full, "the disk of this node became full")
             self.seat.reads.refuse("the disk of this node is full; ask another node")
 
+    def stop_taking(self) -> None:
+        """The process is to end: refuse new requests, go on with those under way."""
+        if self.seat is not None:
+            self.seat.closing = True
+
     def shut_down(self) -> None:
         """The process is about to end: whoever still waits is told."""
         if self.seat is not None:

@@ -15,6 +15,8 @@ from distkv.kernel import Future
 ROUNDS_MAX = 4
 """Confirmation rounds in flight: enough to hide a round trip, few enough to make batches."""
 
+TOKENS_PER_BOOT = 2**36
+
 
 class _Waiter:
     __slots__ = ("deadline", "future")
@@ -25,11 +27,15 @@ class _Waiter:
 
 
 class ReadRounds:
-    """Collects readers; `start` opens a round, `confirmed` ends it, `applied` serves it."""
+    """Collects readers; `start` opens a round, `confirmed` ends it, `applied` serves it.
 
-    def __init__(self, limit: int) -> None:
+    Tokens differ from those of every earlier boot: the leader may still confirm a round that
+    this node asked for before it was restarted, and that index is too old for a new reader.
+    """
+
+    def __init__(self, limit: int, boot: int) -> None:
         self.limit = limit
-        self._token = 0
+        self._token = boot * TOKENS_PER_BOOT
         self._waiting: list[_Waiter] = []
         self._rounds: dict[int, list[_Waiter]] = {}
         self._indexed: list[tuple[int, list[_Waiter]]] = []

@@ -16,7 +16,7 @@ from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPie
 from distkv.data.plane import DataPlane, Limits
 from distkv.data.repair import RepairLimits
 from distkv.data.shards import KeeperLimits
-from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed
+from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed, ShuttingDown
 from distkv.ids import Ballot, Member, node_session
 from distkv.kernel import Future, Kernel
 from distkv.machine.commands import pack_boot, pack_formed, pack_open, pack_settled, pack_tick
@@ -75,7 +75,7 @@ class Seat:
         self.machine = self._open_machine(founding)
         self.replica = Replica(self.member, self.machine, owner.engine, self.options.replica, rng)
         self.pending = PendingCommands(self.options.resend_after, self.options.pending_commands_max)
-        self.reads = ReadRounds(self.options.pending_reads_max)
+        self.reads = ReadRounds(self.options.pending_reads_max, self.boot)
         self.router = CommandRouter(self.replica, self.pending, self._send)
         self.data = DataPlane(
             self.kernel, owner.engine, AppliedState(self.machine), self, self, limits_of(self)
@@ -87,7 +87,7 @@ class Seat:
         self.booted = False
         self.closing = False
         self._boot_asked_at = float("-inf")
-        self._quorum_seen = self.kernel.now
+        self._quorum_seen: float | None = None
         self._settle_at = 0.0
         self._truncate_at = 0.0
         self._tick_asked_at = float("-inf")
@@ -137,9 +137,10 @@ class Seat:
         self.owner.send(ordinal, message)
 
     @property
-    def missing(self) -> int:
-        """Shards this node should hold and does not."""
-        return self.data.repairer.progress.missing
+    def missing(self) -> int | None:
+        """Shards this node should hold and does not; None: not counted yet."""
+        progress = self.data.repairer.progress
+        return progress.missing if progress.surveyed else None
 
     # -- ports of the data plane: Coordinator and Outbox
 
@@ -212,7 +213,9 @@ class Seat:
             )
         if not self.machine.formed:
             return NotFormed("the owner has not recorded the formation yet; try again")
-        if self._quorum_lost:
+        if self.closing:
+            return ShuttingDown("this node is stopping; nothing was changed, ask another")
+        if self.quorum_lost:
             return NoQuorum(self.situation())
         if self.owner.disk_full and type(operation) is Write:
             return DiskFull(
@@ -222,8 +225,18 @@ class Seat:
         return None
 
     @property
-    def _quorum_lost(self) -> bool:
-        return self.kernel.now - self._quorum_seen > self.options.no_quorum_after
+    def quorum_lost(self) -> bool:
+        """Too few members answer, and that for some time."""
+        seen = self._quorum_seen
+        return seen is not None and self.kernel.now - seen > self.options.no_quorum_after
+
+    def _look_for_quorum(self) -> None:
+        configuration = self.machine.configuration
+        if (
+            self._quorum_seen is None
+            or self.owner.peers.members_up(configuration) >= configuration.phase_one
+        ):
+            self._quorum_seen = self.kernel.now
 
     def situation(self) -> str:
         """One line on why things may not move, for error messages."""
@@ -242,9 +255,18 @@ class Seat:
             raise NotFormed("this node waits to be admitted; write through another node")
         if self.owner.disk_full:
             raise DiskFull("the disk of this node is full; write through another node")
-        if self._quorum_lost:
+        if self.closing:
+            raise ShuttingDown("this node is stopping; write through another node")
+        if self.quorum_lost:
             raise NoQuorum(self.situation())
         return self.data.disperser.upload(length)
+
+    @property
+    def busy(self) -> bool:
+        """Requests are under way that can still end well."""
+        if self.quorum_lost or self.owner.disk_full:
+            return False
+        return bool(len(self.pending) or len(self.reads) or self.data.budget.used)
 
     def submit_formed(self, deadline: float) -> None:
         """The owner recorded the formation: let the log say so."""
@@ -274,6 +296,8 @@ class Seat:
         member = Member(peer.ordinal, peer.incarnation)
         self.replica.peer_up(member)
         self.data.peer_up(member)
+        if self._quorum_seen is not None:
+            self._look_for_quorum()  # at once: the first request may follow right behind
         leader = self.replica.leader
         if leader is not None and leader.ordinal == peer.ordinal:
             self.pending.put_back()
@@ -364,9 +388,8 @@ class Seat:
     def sweep(self, now: float) -> None:
         """Every `options.sweep` seconds: deadlines, quorum, and what this node owes the log."""
         configuration = self.machine.configuration
-        if self.owner.peers.members_up(configuration) >= configuration.phase_one:
-            self._quorum_seen = now
-        elif self._quorum_lost:
+        self._look_for_quorum()
+        if self.quorum_lost:
             self.pending.refuse_unsent(self.situation())
             self.reads.refuse(self.situation())
         self.pending.sweep(now, self.situation)
@@ -431,7 +454,7 @@ class Seat:
             self.owner.disk_full,
             self.machine.applied,
             counters.held,
-            self.missing,
+            self.missing or 0,
             counters.corrupt,
         )
 
