@@ -43,12 +43,15 @@ class RepairLimits:
 
 @dataclass(slots=True)
 class RepairProgress:
-    """For status and metrics. `missing`: of the last complete pass, less what was rebuilt."""
+    """For status and metrics. `missing`: of the last complete pass, less what was rebuilt;
+    it means nothing before `surveyed`."""
 
     passes: int = 0
     scanned: int = 0
     """Records looked at in the pass under way."""
     missing: int = 0
+    surveyed: bool = False
+    """All records were looked at once since the start: what is missing is known."""
     rebuilt: int = 0
     rebuilt_bytes: int = 0
     fetched_bytes: int = 0
@@ -160,6 +163,8 @@ class Repairer:
     async def scan_once(self) -> None:
         """One pass over the records of the engine, in the order of value ids."""
         progress, limits = self.progress, self.limits
+        if not progress.surveyed:
+            await self._survey()
         progress.scanned = 0
         missing, start = 0, b""
         while True:
@@ -179,6 +184,22 @@ class Repairer:
         progress.passes += 1
         progress.missing = missing
         self.busy = missing > 0
+
+    async def _survey(self) -> None:
+        """Count what is missing before the first pass, which may take hours, mends it."""
+        limits, start = self.limits, b""
+        while True:
+            packed = self._engine.keys(Table.NAME, start, None, limits.records_per_step)
+            for raw in packed:
+                value_id = ValueId.unpack(raw)
+                record = self._record(value_id)[1]
+                if record is not None and not self._is_recent(value_id):
+                    self.progress.missing += bool(self.lacking(value_id, record))
+            if len(packed) < limits.records_per_step:
+                break
+            start = packed[-1] + b"\0"
+            await self._kernel.sleep(limits.step_seconds)
+        self.progress.surveyed = True
 
     def _is_recent(self, value_id: ValueId) -> bool:
         """Named a moment ago: its last pieces may still be under way."""

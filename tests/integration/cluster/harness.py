@@ -238,7 +238,6 @@ class Cluster:
             "cluster": {"id": self.id},
             "listen": {door: f"{HOST}:{port}" for door, port in node.ports.items()},
             "peers": {"addresses": [f"{HOST}:{n.ports['peers']}" for n in self.nodes]},
-            "layout": {"data_shards": self.data_shards, "parity_shards": self.parity_shards},
             "keys": {"files": [str(self.key)]},
             "admin": {"token_file": str(self.path / "token")},
             "storage": {"directory": str(node.data)},
@@ -276,7 +275,7 @@ class Cluster:
 
     def _until_answering(self, node: Node) -> None:
         def answers() -> bool:
-            assert node.running, f"node {node.ordinal} ended: {node.log_text()[-2000:]}"
+            assert node.running, f"node {node.ordinal} ended: {self.logs()}"
             return node.status() is not None
 
         wait_until(answers, f"node {node.ordinal} to answer")
@@ -315,9 +314,7 @@ class Cluster:
 
     def found(self) -> None:
         """What an owner does once; returns when all nodes serve."""
-        answer = self.nodes[0].admin(
-            "POST", "/v1/admin/found", self.found_request(self.founders())
-        )
+        answer = self.nodes[0].admin("POST", "/v1/admin/found", self.found_request(self.founders()))
         assert answer.status == 200, answer
         self.form()
         self.wait_serving()
@@ -371,7 +368,9 @@ class Cluster:
 
     def leader(self) -> int:
         """Waits for one."""
-        found = wait_until(lambda: [o for o in [self.leader_or_none()] if o is not None], "a leader")
+        found = wait_until(
+            lambda: [o for o in [self.leader_or_none()] if o is not None], "a leader"
+        )
         return int(found[0])
 
     def followers(self) -> list[int]:
@@ -397,9 +396,9 @@ class Cluster:
             if len(statuses) < len(self.running):
                 return False
             applied = {status.get("applied") for status in statuses.values()}
-            missing = sum(status.get("shards_missing", 1) for status in statuses.values())
-            pending = sum(status.get("pending_commands", 1) for status in statuses.values())
-            return len(applied) == 1 and missing == 0 and pending == 0
+            missing = [status.get("shards_missing") for status in statuses.values()]
+            pending = [status.get("pending_commands") for status in statuses.values()]
+            return len(applied) == 1 and set(missing) == {0} and set(pending) == {0}
 
         wait_until(whole, "all shards to be where they belong")
 
@@ -408,5 +407,6 @@ class Cluster:
         parts = []
         for node in self.nodes:
             tail = node.log_text().splitlines()[-lines:]
-            parts.append(f"--- node {node.ordinal}\n" + "\n".join(tail))
+            ended = "" if node.process is None else f", exit code {node.process.poll()}"
+            parts.append(f"--- node {node.ordinal}{ended}\n" + "\n".join(tail))
         return "\n".join(parts)

@@ -118,7 +118,12 @@ def test_without_a_quorum_every_door_refuses_in_time(cluster: Cluster) -> None:
             assert "of 5 nodes answer" in message
             assert time.monotonic() - asked < REFUSAL_SECONDS
         assert client.ping() is True
-        for method, body in (("PUT", b"1"), ("PUT", b"1" * 100_000), ("GET", None), ("DELETE", None)):
+        for method, body in (
+            ("PUT", b"1"),
+            ("PUT", b"1" * 100_000),
+            ("GET", None),
+            ("DELETE", None),
+        ):
             answer = node.request(method, "/v1/kv/x", body)
             assert (answer.status, answer.json["error"]) == (503, "no_quorum"), answer
             assert answer.json["applied"] == "no"

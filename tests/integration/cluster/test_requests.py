@@ -60,6 +60,7 @@ def test_a_download_that_is_broken_off_leaves_nothing_behind(shared: Cluster) ->
         answer = connection.getresponse()
         assert answer.read(100_000) == value[:100_000]
         connection.close()
+
     def idle() -> bool:
         status = node.status()
         return status is not None and status["memory_in_flight"] == 0
@@ -77,6 +78,7 @@ def test_an_upload_that_is_broken_off_changes_nothing(shared: Cluster) -> None:
     connection.endheaders()
     connection.send(os.urandom(2 * MIB))
     connection.close()
+
     def idle() -> bool:
         statuses = shared.statuses().values()
         return all(s["memory_in_flight"] == 0 and s["shards_pending"] == 0 for s in statuses)
