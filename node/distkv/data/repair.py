@@ -100,6 +100,11 @@ class Repairer:
         for task in self._tasks:
             task.cancel()
 
+    @property
+    def missing(self) -> int | None:
+        """Shards known to be missing here; None: not counted yet."""
+        return max(self.progress.missing, len(self._queued)) if self.progress.surveyed else None
+
     # -- what to look at
 
     def want(self, value_id: ValueId) -> None:
@@ -110,8 +115,11 @@ class Repairer:
             self._wakeup.set_result(None)
 
     def named(self, value_id: ValueId, key: bytes) -> None:
-        """A record names a value: look after a while whether its shard arrived here."""
-        if len(self._recent) < self.limits.queue:
+        """A record names a value: look after a while whether its shard arrived here.
+
+        What is named before the start is being caught up with: the first pass looks at it.
+        """
+        if self._tasks and len(self._recent) < self.limits.queue:
             self._recent.append((self._kernel.now + self.limits.settle_seconds, value_id))
             self._settling[value_id] = None
             self._arm()

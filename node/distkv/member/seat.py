@@ -139,8 +139,7 @@ class Seat:
     @property
     def missing(self) -> int | None:
         """Shards this node should hold and does not; None: not counted yet."""
-        progress = self.data.repairer.progress
-        return progress.missing if progress.surveyed else None
+        return self.data.repairer.missing
 
     # -- ports of the data plane: Coordinator and Outbox
 
