@@ -58,3 +58,26 @@ class MemoryBudget:
         waiting = Waiting(amount, granted)
         self._queue.append(waiting)
         return waiting
+
+
+class AnswerEstimate:
+    """What a read's answer will probably hold, charged before its size is known.
+
+    Follows the largest answers at once and forgets them slowly, so a burst of reads of
+    large values is admitted only as far as memory goes.
+    """
+
+    __slots__ = ("amount",)
+
+    FIRST = 16 * 1024
+    LEAST = 4 * 1024
+
+    def __init__(self) -> None:
+        self.amount = self.FIRST
+
+    def seen(self, size: int) -> None:
+        """An answer had `size` bytes."""
+        if size >= self.amount:
+            self.amount = size
+        else:
+            self.amount -= (self.amount - max(size, self.LEAST)) >> 6

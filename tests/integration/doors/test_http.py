@@ -441,6 +441,24 @@ def test_memory_stays_bounded_with_256_clients_of_a_mebibyte() -> None:
     with_client(test, limits)
 
 
+def test_a_burst_of_large_reads_is_admitted_as_far_as_memory_goes() -> None:
+    limits = Limits(memory_in_flight_max=8 * MIB, command_bytes_max=MIB)
+
+    async def test(call: Client, store: FakeStore, door: HttpServer) -> None:
+        store.rows[b"k"] = Row(b"v" * 200_000, 1, None)
+        assert len((await call("GET", "/v1/kv/k"))[2]) == 200_000
+        store.delay = 0.005
+        clients = [await Raw.connect(door.port) for _ in range(200)]
+        for client in clients:
+            client.writer.write(b"GET /v1/kv/k HTTP/1.1\r\n\r\n")
+        for client in clients:
+            assert len((await _responses(client, 1))[0][1]) == 200_000
+            client.close()
+        assert store.in_flight_high <= 8 * MIB // 200_000 + 1
+
+    with_client(test, limits)
+
+
 def test_header_limit_holds_while_the_head_arrives() -> None:
     async def test(call: Client, store: FakeStore, door: HttpServer) -> None:
         client = await Raw.connect(door.port)

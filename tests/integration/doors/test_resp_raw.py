@@ -227,6 +227,33 @@ def test_memory_stays_bounded_with_256_clients_of_a_mebibyte() -> None:
     run(body)
 
 
+def test_a_burst_of_large_reads_is_admitted_as_far_as_memory_goes() -> None:
+    async def body() -> None:
+        store = FakeStore()
+        size = 200_000
+        for number in range(20):
+            store.rows[b"%d" % number] = Row(b"v" * size, 1, None)
+        limits = Limits(memory_in_flight_max=8 * MIB, command_bytes_max=MIB)
+        async with resp_door(store, limits) as door:
+            request = b"".join(encode(b"GET", b"%d" % number) for number in range(20))
+            answer = (b"$%d\r\n%b\r\n" % (size, b"v" * size)) * 20
+            clients = [await Raw.connect(door.port) for _ in range(40)]
+            await clients[0].send(encode(b"GET", b"0"))
+            await clients[0].expect(answer[: len(answer) // 20])
+            store.delay = 0.005
+
+            async def burst(client: Raw) -> None:
+                await client.send(request)
+                await client.expect(answer)
+                client.close()
+
+            await asyncio.gather(*map(burst, clients))
+            # What fits, and for progress one of each connection.
+            assert store.in_flight_high <= 8 * MIB // size + len(clients)
+
+    run(body)
+
+
 def test_memory_that_never_comes_is_refused_by_name() -> None:
     async def body() -> None:
         store = FakeStore()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from distkv.api.budget import Waiting
 from distkv.api.http import message
 from distkv.api.http.exchange import Exchange
 from distkv.api.http.message import HttpError, Request
@@ -57,6 +58,7 @@ class HttpConnection(asyncio.Protocol):
         self._lingering = False
         self._charged_unsent = 0
         self._last_unsent = 0
+        self._waiting: Waiting | None = None
 
     # -- asyncio.Protocol
 
@@ -80,6 +82,8 @@ class HttpConnection(asyncio.Protocol):
         self.server.forget(self)
         if self._stream is not None:
             self._stream.close()
+        if self._waiting is not None:
+            self._waiting.cancel()
         for exchange in self._exchanges:
             exchange.release()
         self._exchanges.clear()
@@ -267,11 +271,30 @@ class HttpConnection(asyncio.Protocol):
                 exchange.running = True
                 exchange.refuse(large.refusal)
             elif exchange.ready:
+                if exchange.reads and not exchange.charged and not self._may_read(exchange):
+                    break
                 exchange.running = True
                 exchange.run()
             else:
                 break
         self._update_reading()
+
+    def _may_read(self, exchange: Exchange) -> bool:
+        """Charge what the answer will probably hold, now or when it is this client's turn."""
+        budget, amount = self.server.budget, self.server.estimate.amount
+        if not budget.full:
+            budget.take(amount)
+            exchange.charged = amount
+            return True
+
+        def granted() -> None:
+            self._waiting = None
+            exchange.charged = amount
+            self._schedule()
+
+        if self._waiting is None:
+            self._waiting = budget.wait(amount, granted)
+        return False
 
     def respond(self, exchange: Exchange, segments: Sequence[bytes | Download]) -> None:
         """Send the response of the first exchange, then go on to the next."""

@@ -39,6 +39,10 @@ class Exchange:
         self.handler: Any = None
         """Called with the exchange once the body is there."""
         self.series: Series | None = None
+        self.reads = False
+        """Set by `route`: the answer may hold a value."""
+        self.charged = 0
+        """What an answer may hold, charged while it is made."""
         self.streamed = False
         """Set by `route`: a body above 64 KiB goes to `store.upload` as it arrives."""
         self.body_max = 0
@@ -140,6 +144,7 @@ class Exchange:
         if data is None:
             self._send([head])
         elif isinstance(data, bytes):
+            self.connection.server.estimate.seen(len(data))
             self._send([head + data])
         else:
             self._send([head, data])
@@ -170,6 +175,8 @@ class Exchange:
     def release(self) -> None:
         """The exchange is over, or the client is gone."""
         self._pieces.clear()
+        charged, self.charged = self.charged, 0
+        self.connection.server.budget.give(charged)
         large = self.large
         if large is not None:
             large.abort()

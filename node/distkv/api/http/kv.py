@@ -104,6 +104,7 @@ class KvApplication:
             exchange.handler = handler
             exchange.series = self._series[request.method.lower()]
             exchange.streamed = request.method == "PUT"
+            exchange.reads = request.method == "GET"
             self._key(exchange)
             return
         page = self._pages.get(request.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from distkv.api.budget import MemoryBudget
+from distkv.api.budget import AnswerEstimate, MemoryBudget
 from distkv.api.http.connection import HttpConnection
 from distkv.api.http.exchange import Application
 from distkv.api.metrics import DoorMetrics
@@ -34,6 +34,7 @@ class HttpServer:
         self.limits = limits
         self.budget = budget or MemoryBudget(limits.memory_in_flight_max)
         self.metrics = metrics or DoorMetrics("http")
+        self.estimate = AnswerEstimate()
         self.loop = asyncio.get_running_loop()
         self.connections: set[HttpConnection] = set()
         self.closing = False

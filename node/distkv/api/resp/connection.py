@@ -19,7 +19,7 @@ from distkv.api.resp.encode import Reply, RespError
 from distkv.api.resp.parser import Argument, Item, Refused, RequestParser, abort_all
 from distkv.api.resp.pipeline import Pipeline, Slot
 from distkv.api.resp.refusals import key_too_large, refuse
-from distkv.api.resp.table import Awaited, Command, Encoder, keys_of
+from distkv.api.resp.table import Awaited, Command, Encoder, Scope, keys_of
 from distkv.api.stream import Stream, close_downloads
 from distkv.errors import DistKVError
 from distkv.kernel import Future
@@ -313,6 +313,8 @@ class RespConnection(asyncio.Protocol):
         for argument in item:
             if type(argument) is bytes:
                 small += len(argument)
+        if slot.scope is Scope.READS:
+            small += self.server.estimate.amount
         self.budget.take(small)
         slot.bytes = small + large
         self._pipeline.add(slot)
@@ -340,7 +342,10 @@ class RespConnection(asyncio.Protocol):
         if self._transport is None:
             self._discard(slot)
             return
-        held = len(reply) if isinstance(reply, bytes) and len(reply) > _UNCHARGED_REPLY else 0
+        size = len(reply) if isinstance(reply, bytes) else 0
+        if slot.scope is Scope.READS:
+            self.server.estimate.seen(size)
+        held = size if size > _UNCHARGED_REPLY else 0
         if held:
             self.budget.take(held)
         charged, slot.bytes = slot.bytes, held

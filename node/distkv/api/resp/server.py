@@ -7,7 +7,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable
 
-from distkv.api.budget import MemoryBudget
+from distkv.api.budget import AnswerEstimate, MemoryBudget
 from distkv.api.metrics import DoorMetrics, Series
 from distkv.api.options import RespOptions
 from distkv.api.resp.commands import TABLE
@@ -33,6 +33,7 @@ class RespServer:
         self.options = options
         self.budget = budget or MemoryBudget(options.limits.memory_in_flight_max)
         self.metrics = metrics or DoorMetrics("resp")
+        self.estimate = AnswerEstimate()
         self.cursors = Cursors(options.limits.cursors_max)
         self.loop = asyncio.get_running_loop()
         self.connections: dict[int, RespConnection] = {}
