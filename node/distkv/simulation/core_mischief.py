@@ -109,7 +109,7 @@ class Mischief(Base):
         else:
             self._isolate(leader)
 
-    def _isolate(self, leader: Process) -> None:
+    def _isolate(self, leader: Process, noticed: bool = True) -> None:
         if not self.faulty:
             return
         alone = leader.member.ordinal
@@ -118,12 +118,14 @@ class Mischief(Base):
         for ordinal in sorted(self.seats):
             if ordinal != alone:
                 self._blocked[(alone, ordinal)] = self._blocked[(ordinal, alone)] = None
-        for process in self._running():
-            if process.member.ordinal != alone:
-                self._hint_down(process, alone)
+        if noticed:
+            for process in self._running():
+                if process.member.ordinal != alone:
+                    self._hint_down(process, alone)
         for _ in range(5):
             self.at(self.rng.random() * 200, self._read_at, leader)
-            self.at(self.rng.random() * 100, self._write_at, leader)
+        for _ in range(15):
+            self.at(self.rng.random() * 50, self._write_at, leader)
         if self.rng.random() < 0.6:
             # Several leaders in a row, each leaving entries that only it holds.
             self.at(100 + self.rng.random() * 250, self._isolate_newest)
@@ -134,7 +136,7 @@ class Mischief(Base):
             # What it writes now may reach the others, but not the news that it was chosen.
             newest = max(leaders, key=lambda p: p.replica.ballot)
             self._write_at(newest)
-            self.at(self.rng.random() * 4, self._isolate, newest)
+            self.at(self.rng.random() * 4, self._isolate, newest, self.rng.random() < 0.4)
 
     def _split_change(self, leader: Process, joiners: list[Member]) -> None:
         """While a change is in flight, its leader keeps only the newcomers, and the others

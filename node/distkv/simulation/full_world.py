@@ -217,12 +217,7 @@ class World:
         """Found, disturb, heal, check. Raises Violation."""
         from distkv.simulation.nemesis import Nemesis
 
-        calm, self.faults = self.faults, CALM._replace(duration=self.faults.duration)
-        for host in self.hosts:
-            host.start()
-        self.network.connect_loop()
-        self._found()
-        self.faults = calm
+        self.begin()
         drawn = self.rng.randint(2, 4)
         for number in range(drawn if self.client_count is None else self.client_count):
             self.clients.append(Client(self, number))
@@ -231,12 +226,21 @@ class World:
         Owner(self).start()
         self.run_until(lambda: False, self.faults.duration)
         nemesis.stop()
-        self._heal()
+        self.heal()
         settled.final(self)
         if self._error is not None:
             raise self._error
         calls = sorted(self.calls, key=lambda c: (c.invoked, c.client, c.key))
         self.note(f"end: {self.checker.digest():08x} {len(calls)} calls {self.events} events")
+
+    def begin(self) -> None:
+        """Start all nodes and found the cluster, without faults."""
+        faults, self.faults = self.faults, CALM._replace(duration=self.faults.duration)
+        for host in self.hosts:
+            host.start()
+        self.network.connect_loop()
+        self._found()
+        self.faults = faults
 
     def _found(self) -> None:
         members = tuple((host.ordinal, host.incarnation) for host in self.hosts)
@@ -291,7 +295,8 @@ class World:
 
         self.after(1.0, restart)
 
-    def _heal(self) -> None:
+    def heal(self) -> None:
+        """End all faults and wait until everything is at rest. Raises Violation."""
         self.note("faults stop")
         self.healing = True
         self.faults = CALM
@@ -311,13 +316,10 @@ class World:
         self.note("converged")
 
     def _nudge(self, why: str) -> None:
-        undecided = any(
-            host.member is not None
-            and host.member.seat is not None
-            and host.member.seat.data.disperser.undecided
-            for host in self.hosts
-        )
-        if not undecided or ("garbage" not in why and "undecided" not in why):
+        undecided = any(host.undecided for host in self.hosts)
+        # The values of a lost disk that nobody replaces are ruled out by a barrier only.
+        left = any(not host.votes for host in self.hosts)
+        if not (undecided or left) or ("garbage" not in why and "undecided" not in why):
             return
         for host in self.hosts:
             if host.leads:

@@ -76,6 +76,18 @@ class Host:
         seated = self.member is not None and self.member.seat is not None
         return seated and self.member.seat.replica.is_leader  # type: ignore[union-attr]
 
+    @property
+    def votes(self) -> bool:
+        """Whether this directory holds its seat, as far as it knows."""
+        seated = self.member is not None and self.member.seat is not None
+        return seated and self.machine.configuration.is_voter(self.member.identity.member)  # type: ignore[union-attr]
+
+    @property
+    def undecided(self) -> int:
+        """Values whose outcome this coordinator never learnt."""
+        seated = self.member is not None and self.member.seat is not None
+        return self.member.seat.data.disperser.undecided if seated else 0  # type: ignore[union-attr]
+
     # -- life
 
     def start(self) -> None:

@@ -13,7 +13,7 @@ from simulation.core_world.mutations import MUTATIONS
 from distkv.simulation.core_world import World
 
 STARTS = (1, 10001, 20001)
-LIMIT = 600
+LIMIT = 1500
 
 
 @contextmanager

@@ -270,8 +270,8 @@ _COMPLETE: dict[int, PhaseOne] = {}
 
 
 @mutation
-def joiner_votes_before_admission_is_known(patch: Patch) -> None:
-    """A learner that copied a lagging peer acknowledges and votes like a member."""
+def joiner_takes_its_gap_for_chosen(patch: Patch) -> None:
+    """A learner that has not copied everything acknowledges and votes like a member."""
     patch(Shared, "may_vote", lambda self: True)
 
     def acknowledge(self: Acceptor) -> None:

@@ -6,6 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgpack
+
+from distkv.core import entries
 from distkv.core.configuration import Configuration
 from distkv.core.messages import Message
 from distkv.core.options import ReplicaOptions
@@ -118,3 +121,11 @@ class Cluster:
 
     def followers(self) -> list[Node]:
         return [n for n in self.nodes if not n.replica.is_leader]
+
+
+def commands(node: Node) -> list[bytes]:
+    found: list[bytes] = []
+    for entry in node.applied:
+        if entry[0] == entries.BATCH:
+            found += msgpack.unpackb(entry[entries.HEADER_BYTES :])
+    return found

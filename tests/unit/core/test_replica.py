@@ -6,36 +6,20 @@ import random
 
 import msgpack
 import pytest
-from unit.core.cluster import Cluster, Node
+from unit.core.cluster import Cluster, commands
 
 from distkv.core import entries
-from distkv.core.configuration import Configuration
 from distkv.core.messages import (
     Accept,
     Accepted,
-    Learn,
-    LearnRequest,
     Prepare,
     PreVote,
     PreVoteReply,
     Promise,
-    ReadReply,
-    ReadRequest,
     Refuse,
-    Transfer,
 )
 from distkv.core.options import ReplicaOptions, check
-from distkv.ids import Ballot, Member
-from distkv.simulation.core_machine import pack_configuration
-from distkv.storage.base import Table
-
-
-def commands(node: Node) -> list[bytes]:
-    found: list[bytes] = []
-    for entry in node.applied:
-        if entry[0] == entries.BATCH:
-            found += msgpack.unpackb(entry[entries.HEADER_BYTES :])
-    return found
+from distkv.ids import Ballot
 
 
 @pytest.mark.parametrize(("k", "m"), [(1, 0), (1, 1), (2, 1), (3, 2), (2, 2), (5, 4), (3, 0)])
@@ -269,75 +253,6 @@ def test_failover_after_a_connection_loss_is_quick() -> None:
     assert ticks <= 20
 
 
-def test_reads_on_leader_and_follower() -> None:
-    cluster = Cluster(3, 2)
-    leader = cluster.elect()
-    follower = cluster.followers()[0]
-    leader.replica.propose([b"x"])
-    cluster.settle()
-    leader.replica.read(1)
-    follower.replica.read(2)
-    cluster.settle()
-    assert leader.reads == [(1, leader.replica.chosen)]
-    assert follower.reads == [(2, leader.replica.chosen)]
-
-
-def test_read_needs_q2_confirmations_that_came_after_it() -> None:
-    cluster = Cluster(3, 2)
-    leader = cluster.elect()
-    first, second = cluster.followers()[:2]
-    leader.replica.read(1)
-    probe = next(m for _, m in leader.drain() if type(m) is Accept).probe
-    answer = Accepted(leader.replica.ballot, 0, 0, probe, 100)
-    leader.replica.step(first.member, answer)
-    leader.replica.step(second.member, answer._replace(probe=probe - 1))
-    leader.drain()
-    assert leader.reads == []
-    leader.replica.step(second.member, answer)
-    leader.drain()
-    assert leader.reads == [(1, leader.replica.chosen)]
-
-
-def test_probe_is_answered_before_the_flush() -> None:
-    cluster = Cluster(2, 1)
-    leader = cluster.elect()
-    follower = cluster.followers()[0]
-    slot = follower.replica.chosen + 1
-    accept = Accept(leader.replica.ballot, slot, (entries.batch(1, [b"x"]),), slot - 1, 7)
-    follower.replica.step(leader.member, accept)
-    answer = next(m for _, m in follower.drain() if type(m) is Accepted)
-    assert (answer.probe, answer.upto) == (7, slot - 1)
-
-
-def test_reads_are_never_left_unanswered() -> None:
-    cluster = Cluster(2, 1)
-    leader = cluster.elect()
-    follower = cluster.followers()[0]
-    cluster.drop = lambda sender, to, message: type(message) in (ReadRequest, ReadReply)
-    follower.replica.read(1)
-    cluster.tick(60)
-    assert follower.reads == [(1, -1)]
-    cluster.drop = lambda sender, to, message: False
-    cluster.cut = [n.member.ordinal for n in cluster.followers()]
-    leader.replica.read(2)
-    cluster.tick(60)
-    assert leader.reads == [(2, -1)]
-    leader.replica.read(3)
-    leader.drain()
-    assert leader.reads[-1] == (3, -1)
-
-
-def test_waiting_reads_are_bounded() -> None:
-    cluster = Cluster(2, 1, reads_waiting=2, read_rounds=1)
-    leader = cluster.elect()
-    leader.replica.read(0)
-    leader.drain()
-    for token in (1, 2, 3):
-        leader.replica.read(token)
-    leader.drain()
-    assert leader.reads == [(3, -1)]
-
-
 def test_hurried_peer_learns_the_outcome_at_once_others_later() -> None:
     cluster = Cluster(2, 1)
     leader = cluster.elect()
@@ -367,52 +282,6 @@ def test_lost_accept_is_sent_again() -> None:
     assert commands(target) == [b"x"]
 
 
-def test_straggler_catches_up_by_log_then_only_by_snapshot() -> None:
-    cluster = Cluster(2, 1, retain_slots=0)
-    leader = cluster.elect()
-    behind = cluster.followers()[0]
-    cluster.cut = [behind.member.ordinal]
-    for i in range(5):
-        leader.replica.propose([b"%d" % i])
-        cluster.tick(2)
-    cluster.cut = []
-    cluster.tick(60)
-    assert commands(behind) == [b"%d" % i for i in range(5)]
-    cluster.cut = [behind.member.ordinal]
-    leader.replica.propose([b"late"])
-    cluster.tick(10)
-    for node in cluster.nodes:
-        node.replica.truncate(node.machine.applied)
-    cluster.cut = []
-    cluster.tick(80)
-    source = behind.replica.needs_snapshot
-    assert source is not None
-    behind.machine.restore(cluster.nodes[source].machine.snapshot())
-    behind.replica.install(behind.machine.applied)
-    assert behind.replica.needs_snapshot is None
-    leader = cluster.elect()
-    leader.replica.propose([b"after"])
-    cluster.tick(60)
-    assert commands(behind)[-1] == b"after"
-    behind.crash(random.Random(1))
-    assert behind.replica.chosen >= cluster.nodes[source].machine.applied - 1
-
-
-def test_truncate_keeps_a_tail_of_slots_and_bytes() -> None:
-    cluster = Cluster(1, 0, retain_slots=3)
-    node = cluster.elect()
-    for i in range(10):
-        node.replica.propose([b"%d" % i])
-        cluster.settle()
-    node.replica.truncate(node.machine.applied)
-    node.drain()
-    assert node.replica.chosen - node.replica.first + 1 == 3
-    assert node.engine.count(Table.LOG) == 3
-    node.replica.step(Member(5, 5), LearnRequest(1))
-    learn = next(m for _, m in node.drain() if type(m) is Learn)
-    assert learn == Learn(1, (), node.replica.first, node.replica.chosen)
-
-
 def test_restart_replays_from_the_log() -> None:
     cluster = Cluster(2, 1)
     leader = cluster.elect()
@@ -428,142 +297,6 @@ def test_restart_replays_from_the_log() -> None:
     assert cluster.nodes[0].machine.chain not in chains
 
 
-def test_change_stalls_and_goes_through() -> None:
-    cluster = Cluster(2, 1)
-    leader = cluster.elect()
-    leaving = cluster.followers()[0]
-    joiner = Node(Member(leaving.member.ordinal, 999), cluster.configuration, cluster.options)
-    cluster.nodes.remove(leaving)
-    cluster.nodes.append(joiner)
-    leader.replica.add_learner(joiner.member)
-    cluster.tick(30)
-    assert joiner.replica.role == "learner"
-    members = list(cluster.configuration.members)
-    members[joiner.member.ordinal] = joiner.member
-    new = Configuration(2, 2, 1, tuple(members))
-    assert leader.replica.propose_configuration(pack_configuration(new))
-    assert not leader.replica.propose_configuration(pack_configuration(new))
-    leader.replica.propose([b"after the change"])
-    leader.drain()
-    stalled = leader.replica.status()
-    assert (stalled.window, stalled.queued, stalled.changing) == (1, 1, True)
-    cluster.tick(60)
-    assert joiner.replica.may_vote
-    assert commands(joiner)[-1] == b"after the change"
-    # The newcomer's vote counts: the third member is not needed any more.
-    third = next(n for n in cluster.nodes if n not in (leader, joiner))
-    cluster.cut = [third.member.ordinal]
-    cluster.tick(5)
-    leader.replica.propose([b"with the newcomer"])
-    cluster.tick(20)
-    assert commands(joiner)[-1] == b"with the newcomer"
-
-
-def test_wiped_node_with_a_new_identity_never_votes() -> None:
-    """Three nodes, one wiped, one cut off: two of the old three voters are not there."""
-    cluster = Cluster(2, 1)
-    leader = cluster.elect()
-    wiped = cluster.followers()[0]
-    amnesiac = Node(Member(wiped.member.ordinal, 777), cluster.configuration, cluster.options)
-    cluster.nodes[cluster.nodes.index(wiped)] = amnesiac
-    cluster.cut = [leader.member.ordinal]
-    cluster.tick(300)
-    assert cluster.leaders() == []
-    amnesiac.replica.step(
-        leader.member, Prepare(Ballot(500, *leader.member), amnesiac.replica.chosen)
-    )
-    amnesiac.drain()
-    assert not any(type(m) is Promise for _, m in amnesiac.flush())
-
-
-def test_learners_acknowledge_only_what_is_chosen_and_do_not_confirm_reads() -> None:
-    cluster = Cluster(2, 1)
-    leader = cluster.elect()
-    learner = Node(Member(3, 999), cluster.configuration, cluster.options)
-    ballot = leader.replica.ballot
-    learner.drain()
-    learner.flush()
-    entry = leader.applied[0]
-    learner.replica.step(leader.member, Accept(ballot, 1, (entry, entry), 1, 4))
-    answers = [m for _, m in learner.drain() + learner.flush() if type(m) is Accepted]
-    assert answers
-    assert all(a.upto <= 1 and a.probe == 0 for a in answers)
-    assert answers[-1].upto == 1
-
-
-def test_learner_durable_prefix_moves_with_the_chosen_one() -> None:
-    """Seed 1154 of the simulator: entries were durable before they were known as chosen, the
-    knowledge came with a heartbeat and was never flushed, so the joiner never caught up."""
-    cluster = Cluster(2, 1)
-    leader = cluster.elect()
-    learner = Node(Member(3, 999), cluster.configuration, cluster.options)
-    ballot, entry = leader.replica.ballot, leader.applied[0]
-    learner.replica.step(leader.member, Accept(ballot, 1, (entry, entry), 0, 0))
-    learner.drain()
-    learner.flush()
-    learner.replica.step(leader.member, Accept(ballot, 3, (), 2, 0))
-    answer = [m for _, m in learner.drain() if type(m) is Accepted][-1]
-    assert answer.upto == 2
-
-
-def test_peer_that_lost_durable_state_is_not_counted_and_is_reported() -> None:
-    """A volume restored from a snapshot: the same incarnation with fewer flushes than before."""
-    cluster = Cluster(3, 2)
-    leader = cluster.elect()
-    for i in range(5):
-        leader.replica.propose([b"%d" % i])
-        cluster.settle()
-    restored = cluster.followers()[0]
-    cluster.drop = lambda sender, to, message: sender == restored.member.ordinal
-    for _ in range(70):
-        before = leader.replica.chosen
-        leader.replica.step(
-            restored.member, Accepted(leader.replica.ballot, before + 1, before, 0, 1)
-        )
-        cluster.tick()
-    status = leader.replica.status()
-    assert status.suspicions == (restored.member,)
-    peer = next(p for p in status.peers if p.member == restored.member)
-    assert peer.match < leader.replica.chosen + 1
-    # For good: growing past the old count does not make it whole again, nor does a restart.
-    cluster.drop = lambda sender, to, message: False
-    cluster.tick(100)
-    leader.crash(random.Random(1))
-    assert leader.replica.status().suspicions == (restored.member,)
-
-
-def test_transfer_hands_over_without_waiting_for_a_timeout() -> None:
-    cluster = Cluster(3, 2)
-    leader = cluster.elect()
-    target = cluster.followers()[0]
-    cluster.tick(10)
-    leader.replica.propose([b"in flight"])
-    assert leader.replica.transfer(target.member.ordinal)
-    assert not leader.replica.propose([b"refused meanwhile"])
-    cluster.settle()
-    assert target.replica.is_leader
-    assert commands(target) == [b"in flight"]
-
-
-def test_transfer_to_a_dead_peer_is_given_up() -> None:
-    cluster = Cluster(3, 2)
-    leader = cluster.elect()
-    target = cluster.followers()[0]
-    cluster.cut = [target.member.ordinal]
-    assert leader.replica.transfer(target.member.ordinal)
-    cluster.tick(70)
-    assert leader.replica.is_leader
-    assert leader.replica.propose([b"on we go"])
-
-
-def test_transfer_of_a_stale_leader_is_ignored() -> None:
-    cluster = Cluster(2, 1)
-    leader = cluster.elect()
-    follower = cluster.followers()[0]
-    follower.replica.step(leader.member, Transfer(Ballot(0, *leader.member)))
-    assert follower.replica.role == "follower"
-
-
 def test_ready_is_none_when_idle() -> None:
     cluster = Cluster(2, 1)
     cluster.elect()
@@ -575,3 +308,20 @@ def test_contradictory_options_are_named() -> None:
     with pytest.raises(ValueError, match="election_min"):
         check(ReplicaOptions(heartbeat=200))
     check(ReplicaOptions())
+
+
+def test_acknowledgement_of_another_ballot_is_not_counted() -> None:
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    follower = cluster.followers()[0]
+    slot = leader.replica.chosen + 1
+    leader.replica.propose([b"x"])
+    leader.drain()
+    ballot = leader.replica.ballot
+    stale = Accepted(ballot._replace(round=ballot.round - 1), slot, slot - 1, 0, 1000)
+    leader.replica.step(follower.member, stale)
+    leader.flush()
+    leader.drain()
+    assert leader.replica.chosen == slot - 1
+    leader.replica.step(follower.member, stale._replace(ballot=ballot))
+    assert leader.replica.chosen == slot

@@ -1,0 +1,224 @@
+"""Catching up, joining, leaving, handing over."""
+
+from __future__ import annotations
+
+import random
+
+from unit.core.cluster import Cluster, Node, commands
+
+from distkv.core.configuration import Configuration
+from distkv.core.messages import (
+    Accept,
+    Accepted,
+    Learn,
+    LearnRequest,
+    Prepare,
+    Promise,
+    Transfer,
+)
+from distkv.ids import Ballot, Member
+from distkv.simulation.core_machine import pack_configuration
+from distkv.storage.base import Table
+
+
+def test_straggler_catches_up_by_log_then_only_by_snapshot() -> None:
+    cluster = Cluster(2, 1, retain_slots=0)
+    leader = cluster.elect()
+    behind = cluster.followers()[0]
+    cluster.cut = [behind.member.ordinal]
+    for i in range(5):
+        leader.replica.propose([b"%d" % i])
+        cluster.tick(2)
+    cluster.cut = []
+    cluster.tick(60)
+    assert commands(behind) == [b"%d" % i for i in range(5)]
+    cluster.cut = [behind.member.ordinal]
+    leader.replica.propose([b"late"])
+    cluster.tick(10)
+    for node in cluster.nodes:
+        node.replica.truncate(node.machine.applied)
+    cluster.cut = []
+    cluster.tick(80)
+    source = behind.replica.needs_snapshot
+    assert source is not None
+    behind.machine.restore(cluster.nodes[source].machine.snapshot())
+    behind.replica.install(behind.machine.applied)
+    assert behind.replica.needs_snapshot is None
+    leader = cluster.elect()
+    leader.replica.propose([b"after"])
+    cluster.tick(60)
+    assert commands(behind)[-1] == b"after"
+    behind.crash(random.Random(1))
+    assert behind.replica.chosen >= cluster.nodes[source].machine.applied - 1
+
+
+def test_truncate_keeps_a_tail_of_slots_and_bytes() -> None:
+    cluster = Cluster(1, 0, retain_slots=3)
+    node = cluster.elect()
+    for i in range(10):
+        node.replica.propose([b"%d" % i])
+        cluster.settle()
+    node.replica.truncate(node.machine.applied)
+    node.drain()
+    assert node.replica.chosen - node.replica.first + 1 == 3
+    assert node.engine.count(Table.LOG) == 3
+    node.replica.step(Member(5, 5), LearnRequest(1))
+    learn = next(m for _, m in node.drain() if type(m) is Learn)
+    assert learn == Learn(1, (), node.replica.first, node.replica.chosen)
+
+
+def test_change_stalls_and_goes_through() -> None:
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    leaving = cluster.followers()[0]
+    joiner = Node(Member(leaving.member.ordinal, 999), cluster.configuration, cluster.options)
+    cluster.nodes.remove(leaving)
+    cluster.nodes.append(joiner)
+    leader.replica.add_learner(joiner.member)
+    cluster.tick(30)
+    assert joiner.replica.role == "learner"
+    members = list(cluster.configuration.members)
+    members[joiner.member.ordinal] = joiner.member
+    new = Configuration(2, 2, 1, tuple(members))
+    assert leader.replica.propose_configuration(pack_configuration(new))
+    assert not leader.replica.propose_configuration(pack_configuration(new))
+    leader.replica.propose([b"after the change"])
+    leader.drain()
+    stalled = leader.replica.status()
+    assert (stalled.window, stalled.queued, stalled.changing) == (1, 1, True)
+    cluster.tick(60)
+    assert joiner.replica.may_vote
+    assert commands(joiner)[-1] == b"after the change"
+    # The newcomer's vote counts: the third member is not needed any more.
+    third = next(n for n in cluster.nodes if n not in (leader, joiner))
+    cluster.cut = [third.member.ordinal]
+    cluster.tick(5)
+    leader.replica.propose([b"with the newcomer"])
+    cluster.tick(20)
+    assert commands(joiner)[-1] == b"with the newcomer"
+
+
+def test_wiped_node_with_a_new_identity_never_votes() -> None:
+    """Three nodes, one wiped, one cut off: two of the old three voters are not there."""
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    wiped = cluster.followers()[0]
+    amnesiac = Node(Member(wiped.member.ordinal, 777), cluster.configuration, cluster.options)
+    cluster.nodes[cluster.nodes.index(wiped)] = amnesiac
+    cluster.cut = [leader.member.ordinal]
+    cluster.tick(300)
+    assert cluster.leaders() == []
+    amnesiac.replica.step(
+        leader.member, Prepare(Ballot(500, *leader.member), amnesiac.replica.chosen)
+    )
+    amnesiac.drain()
+    assert not any(type(m) is Promise for _, m in amnesiac.flush())
+
+
+def test_learners_acknowledge_only_what_is_chosen_and_do_not_confirm_reads() -> None:
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    learner = Node(Member(3, 999), cluster.configuration, cluster.options)
+    ballot = leader.replica.ballot
+    learner.drain()
+    learner.flush()
+    entry = leader.applied[0]
+    learner.replica.step(leader.member, Accept(ballot, 1, (entry, entry), 1, 4))
+    answers = [m for _, m in learner.drain() + learner.flush() if type(m) is Accepted]
+    assert answers
+    assert all(a.upto <= 1 and a.probe == 0 for a in answers)
+    assert answers[-1].upto == 1
+
+
+def test_learner_durable_prefix_moves_with_the_chosen_one() -> None:
+    """Seed 1154 of the simulator: entries were durable before they were known as chosen, the
+    knowledge came with a heartbeat and was never flushed, so the joiner never caught up."""
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    learner = Node(Member(3, 999), cluster.configuration, cluster.options)
+    ballot, entry = leader.replica.ballot, leader.applied[0]
+    learner.replica.step(leader.member, Accept(ballot, 1, (entry, entry), 0, 0))
+    learner.drain()
+    learner.flush()
+    learner.replica.step(leader.member, Accept(ballot, 3, (), 2, 0))
+    answer = [m for _, m in learner.drain() if type(m) is Accepted][-1]
+    assert answer.upto == 2
+
+
+def test_peer_that_lost_durable_state_is_not_counted_and_is_reported() -> None:
+    """A volume restored from a snapshot: the same incarnation with fewer flushes than before."""
+    cluster = Cluster(3, 2)
+    leader = cluster.elect()
+    for i in range(5):
+        leader.replica.propose([b"%d" % i])
+        cluster.settle()
+    restored = cluster.followers()[0]
+    cluster.drop = lambda sender, to, message: sender == restored.member.ordinal
+    for _ in range(70):
+        before = leader.replica.chosen
+        leader.replica.step(
+            restored.member, Accepted(leader.replica.ballot, before + 1, before, 0, 1)
+        )
+        cluster.tick()
+    status = leader.replica.status()
+    assert status.suspicions == (restored.member,)
+    peer = next(p for p in status.peers if p.member == restored.member)
+    assert peer.match < leader.replica.chosen + 1
+    # For good: growing past the old count does not make it whole again, nor does a restart.
+    cluster.drop = lambda sender, to, message: False
+    cluster.tick(100)
+    leader.crash(random.Random(1))
+    assert leader.replica.status().suspicions == (restored.member,)
+
+
+def test_transfer_hands_over_without_waiting_for_a_timeout() -> None:
+    cluster = Cluster(3, 2)
+    leader = cluster.elect()
+    target = cluster.followers()[0]
+    cluster.tick(10)
+    leader.replica.propose([b"in flight"])
+    assert leader.replica.transfer(target.member.ordinal)
+    assert not leader.replica.propose([b"refused meanwhile"])
+    cluster.settle()
+    assert target.replica.is_leader
+    assert commands(target) == [b"in flight"]
+
+
+def test_transfer_to_a_dead_peer_is_given_up() -> None:
+    cluster = Cluster(3, 2)
+    leader = cluster.elect()
+    target = cluster.followers()[0]
+    cluster.cut = [target.member.ordinal]
+    assert leader.replica.transfer(target.member.ordinal)
+    cluster.tick(70)
+    assert leader.replica.is_leader
+    assert leader.replica.propose([b"on we go"])
+
+
+def test_transfer_of_a_stale_leader_is_ignored() -> None:
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    follower = cluster.followers()[0]
+    follower.replica.step(leader.member, Transfer(Ballot(0, *leader.member)))
+    assert follower.replica.role == "follower"
+
+
+def test_learned_entries_and_the_hint_that_they_are_chosen_survive_together() -> None:
+    cluster = Cluster(2, 1, apply_slots=1)
+    leader = cluster.elect()
+    for i in range(3):
+        leader.replica.propose([b"%d" % i])
+        cluster.settle()
+    behind = Node(leader.member, cluster.configuration, cluster.options)
+    behind.drain()
+    found = tuple(leader.applied)
+    behind.replica.step(cluster.nodes[0].member, Learn(1, found, 1, len(found)))
+    ready = behind.replica.ready()
+    assert ready is not None
+    assert ready.must_flush
+    behind.engine.write(ready.writes + behind.machine.drain_writes())
+    behind.engine.flush()
+    behind.crash(random.Random(1))
+    assert behind.machine.applied < behind.replica.chosen == len(found)
+    behind.drain()
+    assert behind.applied == leader.applied[1:]
