@@ -13,6 +13,7 @@ from typing import NamedTuple
 from distkv.simulation.core_world import World
 
 _CHUNK = 50
+_NEWS = 1000
 
 
 class Outcome(NamedTuple):
@@ -87,8 +88,11 @@ def main() -> int:
             if outcome.failed >= 0:
                 pool.terminate()
                 break
+            done = sum(o.worlds for o in outcomes)
             if sys.stderr.isatty():
-                print(f"\r{sum(o.worlds for o in outcomes)} worlds", end="", file=sys.stderr)
+                print(f"\r{done} worlds", end="", file=sys.stderr)
+            elif done % _NEWS == 0:
+                print(f"{done} worlds", file=sys.stderr, flush=True)
     return _report(outcomes, time.monotonic() - begun, arguments.json)
 
 

@@ -22,7 +22,9 @@ RARE = {"lowest_ballot_recovered", "no_phase_one_after_a_change", "no_stall_at_a
 """Take some hundred seeds: `hunt.py` shows them; too long for every run of the tests."""
 
 BY_HAND: dict[str, Callable[[], None]] = {
-    "stale_acknowledgement_counted": test_replica.test_acknowledgement_of_another_ballot_is_not_counted,
+    "stale_acknowledgement_counted": (
+        test_replica.test_acknowledgement_of_another_ballot_is_not_counted
+    ),
     "chosen_hint_without_its_rows": (
         test_members.test_learned_entries_and_the_hint_that_they_are_chosen_survive_together
     ),
