@@ -123,6 +123,9 @@ def install_project(folder: Path) -> None:
 def _strip(folder: Path) -> None:
     for unwanted in LEFT_OUT:
         shutil.rmtree(folder / unwanted, ignore_errors=True)
+    # Lists of what pip installed name the Python that ran it, and scripts that are not kept.
+    for listing in folder.glob("*.dist-info/RECORD"):
+        listing.unlink()
     for cached in list(folder.rglob("__pycache__")):
         shutil.rmtree(cached)
 
