@@ -126,3 +126,35 @@ def test_resumes_after_a_crash_in_the_middle() -> None:
     world.step(0.1)
     assert world.complete(3, written)
     assert repairer.progress.rebuilt_bytes < 10_000
+
+
+def test_what_is_missing_is_counted_before_it_is_mended() -> None:
+    """A node that lost its shards must not say that none is missing until it has looked."""
+    world = World()
+    for i in range(6):
+        world.write(b"k%d" % i, sample(5000, i))
+    world.step(3.0)
+    wipe(world, 2)
+    for other in (0, 1, 3, 4):
+        world.kill(other)
+    repairer = world.nodes[2].plane.repairer
+    assert repairer.missing is None
+    repairer.start()
+    world.step(0.1)
+    assert repairer.missing == 6
+
+
+def test_what_is_named_before_the_start_is_not_still_under_way() -> None:
+    """Entries that a node catches up with are old: nobody is sending it their shards."""
+    world = World()
+    world.kill(4)
+    written = world.write(b"key", sample(9000))
+    world.restart(4)
+    world.nodes[4].state.put(b"key", world.record_of(written, 1))
+    repairer = world.nodes[4].plane.repairer
+    repairer.named(written.value_id, b"key")
+    for other in range(4):
+        world.kill(other)
+    repairer.start()
+    world.step(0.1)
+    assert repairer.missing == 1
