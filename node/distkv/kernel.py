@@ -192,6 +192,11 @@ class Kernel:
                 callback, timer.callback = timer.callback, None
                 callback()
 
+    @property
+    def busy(self) -> bool:
+        """Whether tasks are ready to run."""
+        return bool(self._ready)
+
     def next_timer(self) -> float | None:
         """When `run` must be called again at the latest (`now` if tasks are ready)."""
         if self._ready:

@@ -150,6 +150,15 @@ class Replica:
         return self._log.chosen
 
     @property
+    def has_work(self) -> bool:
+        """Whether `ready` may have something to say; a leader always may."""
+        return (
+            self._leader is not None
+            or not self._out.empty
+            or self._log.chosen > self.machine.applied
+        )
+
+    @property
     def first(self) -> int:
         """Lowest slot still in the log."""
         return self._log.first

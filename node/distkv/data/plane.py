@@ -165,6 +165,11 @@ class DataPlane:
         """Own shards that wait for durability: if a turn adds to them, it must be flushed."""
         return len(self._own_stored)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `drain` would give anything."""
+        return self.keeper.has_output
+
     def flushed(self, turn: int) -> None:
         """Everything up to the batch of `turn` is durable."""
         self.keeper.flushed(turn)

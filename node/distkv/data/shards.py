@@ -1,8 +1,7 @@
 """The shards of this node: taken, judged, kept durable, given back, dropped when garbage.
 
-In memory are only shards that something may still happen to: not yet named by a record,
-incomplete, superseded and in their grace, or changed and not yet flushed. All others are
-found by their header row.
+In memory are only shards that something may still happen to: not yet named by a record, or
+incomplete, in their grace, changed and not yet flushed. Others are found by their header row.
 """
 
 from __future__ import annotations
@@ -458,9 +457,14 @@ class ShardKeeper:
         if shard.named and shard.header.complete and shard.changed < 0:
             self._forget(value_id)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether the `drain_...` functions would give anything."""
+        return bool(self._writes or self._replies or self._stored)
+
     def drain_writes(self) -> list[StorageOperation]:
         """Rows for the member's atomic batch of this turn."""
-        writes, self._writes = self._writes, []
+        self._writes, writes = [], self._writes
         return writes
 
     def drain_replies(self) -> list[Addressed]:
@@ -469,23 +473,19 @@ class ShardKeeper:
         return replies
 
     def drain_stored(self, turn: int) -> list[Addressed]:
-        """Acknowledgements that may leave once the batch of `turn` is durable.
-
-        Ends the turn: turns are numbered upwards, and `flushed(turn)` follows.
-        """
+        """Acknowledgements that may leave once `turn` is durable. Ends the turn."""
         assert turn > self._turn, "turns are numbered upwards"
         if self._touched:
             self._unflushed.append((self._turn, self._touched))
             self._touched = []
         self._turn = turn
         stored, self._stored = self._stored, []
-        answers = []
-        for ordinal, value_id in stored:
-            shard = self._shards.get(value_id)
-            if shard is not None and shard.header.complete:
-                message = ShardStored(value_id, shard.header.shard)
-                answers.append(Addressed(ordinal, stream_of(value_id), message))
-        return answers
+        found = [(ordinal, value_id, self._shards.get(value_id)) for ordinal, value_id in stored]
+        return [
+            Addressed(ordinal, stream_of(value_id), ShardStored(value_id, shard.header.shard))
+            for ordinal, value_id, shard in found
+            if shard is not None and shard.header.complete
+        ]
 
     def flushed(self, turn: int) -> None:
         """Everything up to the batch of `turn` is durable."""

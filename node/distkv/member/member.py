@@ -279,6 +279,13 @@ class Member:
             self.seat.pending.fail(stopping, "the node stopped")
             self.seat.reads.refuse("the node is stopping; ask another")
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would do anything now, timers apart."""
+        if self._poked or self._out.messages or self._out.writes or self.kernel.busy:
+            return True
+        return self.seat is not None and self.seat.has_work
+
     def next_timer(self) -> float:
         """When `turn` must be called at the latest."""
         timer = self.kernel.next_timer()

@@ -326,12 +326,11 @@ class Seat:
 
     def advance(self, out: Output) -> tuple[bool, int]:
         """One round of a turn: (whether anything moved, number of the last Ready or 0)."""
-        moved = self.router.route(self.kernel.now)
+        self.router.route(self.kernel.now)
         self.reads.start(self._start_read)
         number = 0
         ready = self.replica.ready()
         if ready is not None:
-            moved = True
             number = ready.number
             out.writes += ready.writes
             out.must_flush |= ready.must_flush
@@ -347,7 +346,16 @@ class Seat:
         for outcome in self.machine.drain_outcomes():
             self.pending.decide(outcome)
         self.reads.applied(self.machine.applied)
-        return moved or bool(events), number
+        return self.replica.chosen > self.machine.applied or bool(events), number
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would do anything now."""
+        return (
+            self.replica.has_work
+            or self.data.has_output
+            or (self.pending.has_unsent and self.replica.leader is not None)
+        )
 
     def _start_read(self, token: int) -> bool:
         if self.replica.leader is None:

@@ -13,10 +13,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from distkv.member.member import Member
 from distkv.member.output import Outgoing, Output
+from distkv.runtime.flusher import Flusher
 from distkv.storage.base import Engine, Put, StorageError, StorageFull, StorageOperation
 from distkv.transport.base import Identity, Lane, Transport
 from distkv.wire.codec import WireError, decode, encode
@@ -52,7 +52,7 @@ class Driver:
         self.engine = engine
         self._halt = halt
         self._loop = asyncio.get_running_loop()
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flusher = Flusher(engine)
         self._transport: Transport | None = None
         self._turn_due = False
         self._in_turn = False
@@ -231,14 +231,12 @@ class Driver:
         self._flushing = True
         covered = len(self._unflushed)
         self.flushes += 1
-        future = self._loop.run_in_executor(self._flusher, self.engine.flush)
-        future.add_done_callback(lambda done: self._flushed(done, covered))
+        self._flusher.flush(lambda error: self._flushed(error, covered))
 
-    def _flushed(self, done: asyncio.Future[None], covered: int) -> None:
+    def _flushed(self, error: BaseException | None, covered: int) -> None:
         self._flushing = False
         if self.closed:
             return
-        error = done.exception()
         if error is not None:
             log.error("the node halts: what it wrote may not be durable: %s", error)
             self.closed = True
@@ -255,7 +253,8 @@ class Driver:
         self._send(released)
         self._compact(self._written)
         self._written = 0
-        self._turn()
+        if self._turn_due or self._flush_wanted or self.member.has_work:
+            self._turn()
 
     def _compact(self, written: int) -> bool:
         """Let the engine clean up about as much as was written, so that neither falls behind."""
@@ -310,9 +309,9 @@ class Driver:
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
+        await self._flusher.close()
         try:
-            await self._loop.run_in_executor(self._flusher, self.engine.flush)
+            self.engine.flush()
         except StorageError as error:
             log.error("the last flush failed: %s", error)
-        self._flusher.shutdown(wait=True)
         self.engine.close()
