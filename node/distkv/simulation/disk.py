@@ -66,6 +66,12 @@ class Disk:
         row = self.get(Table.STATE, b"a")
         return 0 if row is None else int(msgpack.unpackb(row)[1])
 
+    @property
+    def barrier(self) -> tuple[int, int, int]:
+        """Highest applied barrier."""
+        row = self.get(Table.STATE, b"a")
+        return (0, 0, 0) if row is None else tuple(msgpack.unpackb(row)[6])
+
     def accepted(self, slot: int) -> tuple[tuple[int, int, int], bytes] | None:
         """Ballot and entry in a slot of the log."""
         row = self.get(Table.LOG, slot.to_bytes(8, "big"))

@@ -52,6 +52,8 @@ class Faults(NamedTuple):
     wipe: float
     crash_at_flush: float
     transfer: float
+    echo: float
+    """Chance that commands on their way to a leader reach whoever leads a while later, again."""
     duration: float
 
 
@@ -69,13 +71,14 @@ def draw_faults(rng: random.Random) -> Faults:
         kill_leader=rate(0.8, 0.4),
         partition=rate(0.8),
         one_way=rate(0.6, 0.3),
-        slow_disk=rate(0.6, 0.3),
+        slow_disk=rate(1.5, 0.4),
         full_disk=rate(0.3, 0.2),
         rot=rate(1.0, 0.3),
         clock=rate(0.5, 0.3),
         wipe=rate(0.4, 0.4),
         crash_at_flush=rate(0.02, 0.3),
         transfer=rate(0.5, 0.2),
+        echo=rate(0.3, 0.4),
         duration=rng.uniform(4.0, 8.0),
     )
 

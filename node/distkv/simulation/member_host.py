@@ -20,6 +20,7 @@ from distkv.operations import Operation
 from distkv.storage.base import StorageFull
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Identity, Lane
+from distkv.wire.codec import decode
 
 if TYPE_CHECKING:
     from distkv.simulation.full_world import World
@@ -169,6 +170,13 @@ class Host:
         if self.alive and not self._turn_due and not self._in_turn:
             self._turn_due = True
             self._at(WAKE_SECONDS, self._turn)
+
+    def receive(self, sender: Identity, payload: bytes) -> None:
+        """A payload of a peer arrived whole."""
+        assert self.member is not None
+        for message in decode(payload):
+            self.member.receive(sender, message)
+        self.wake()
 
     def _at(self, delay: float, callback: object) -> None:
         generation = self.generation

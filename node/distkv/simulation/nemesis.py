@@ -124,7 +124,7 @@ class Nemesis:
         def heal() -> None:
             host.flush_time = (0.0005, 0.002)
 
-        world.after(1.0, heal)
+        world.after(world.rng.choice((0.5, 2.0)), heal)
 
     def _full_disk(self) -> None:
         host, world = self._any(), self._world

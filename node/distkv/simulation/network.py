@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from distkv.member.messages import Forward
 from distkv.simulation.member_host import Host
 from distkv.transport.base import Identity, Lane
-from distkv.wire.codec import decode, encode
+from distkv.wire.codec import encode
 
 if TYPE_CHECKING:
     from distkv.simulation.full_world import World
@@ -104,6 +105,8 @@ class Network:
         if rng.random() < faults.reset:
             self.break_connection(source.ordinal, ordinal, "reset")
             return
+        if faults.echo and any(isinstance(message, Forward) for message in batch):
+            self._echo(source.name, payload)
         delay = rng.uniform(0.0001, 0.001) + len(payload) / BYTES_PER_SECOND
         if rng.random() < faults.loss:
             delay += rng.uniform(0.005, faults.late_max)
@@ -111,19 +114,32 @@ class Network:
         before, at = self._arrival.get(key, (0, 0.0))
         arrival = max(world.now + delay, at + 1e-7 if before == epoch else 0.0)
         self._arrival[key] = (epoch, arrival)
-        target = world.hosts[ordinal]
+        self._deliver(arrival, source, world.hosts[ordinal], epoch, payload)
+
+    def _deliver(
+        self, arrival: float, source: Host, target: Host, epoch: int, payload: bytes
+    ) -> None:
         sender, generation = source.name, target.generation
+        pair = self._pair(source.ordinal, target.ordinal)
 
         def arrive() -> None:
             alive = target.alive and target.generation == generation
-            if (
-                alive
-                and self._connections.get(pair) == epoch
-                and self._passes(source.ordinal, ordinal)
-            ):
-                assert target.member is not None
-                for decoded in decode(payload):
-                    target.member.receive(sender, decoded)
-                target.wake()
+            connected = self._connections.get(pair) == epoch
+            if alive and connected and self._passes(source.ordinal, target.ordinal):
+                target.receive(sender, payload)
 
-        world.after(arrival - world.now, arrive)
+        self._world.after(arrival - self._world.now, arrive)
+
+    def _echo(self, sender: Identity, payload: bytes) -> None:
+        """Commands may be late without any bound: sessions, boots and barriers must bear it."""
+        world = self._world
+        if world.rng.random() >= world.faults.echo:
+            return
+
+        def arrive() -> None:
+            for host in world.hosts:
+                if host.leads and not world.healing:
+                    host.receive(sender, payload)
+                    return
+
+        world.after(world.rng.choice((0.05, 0.5, 1.5)), arrive)

@@ -50,6 +50,11 @@ class Settlement:
         leaders = [h.ordinal for h in world.hosts if h.leads]
         if len(leaders) != 1:
             return f"leaders: {leaders}"
+        leading = Disk(world.hosts[leaders[0]].engine, False)
+        if leading.barrier != leading.promised:
+            world.violation(
+                f"node {leaders[0]} leads with {leading.promised}, the barrier is {leading.barrier}"
+            )
         applied = sorted({host.machine.applied for host in world.hosts})
         if len(applied) > 1:
             return f"applied slots differ: {applied}"

@@ -130,14 +130,12 @@ def dispersed_again_under_the_same_id(patch: Patch) -> None:
     """A hedged attempt, or one after a refusal, keeps the value id."""
     original = Disperser.begin
 
-    used: dict[int, int] = {}
-
     def reusing(self: Disperser, dispersal: Any, source: Any, data_shards: int) -> Attempt:
         highest = self._counter
-        if dispersal.attempts and id(source) in used:
-            self._counter = used[id(source)] - 1
+        if hasattr(dispersal, "first_counter"):
+            self._counter = dispersal.first_counter - 1
         attempt = original(self, dispersal, source, data_shards)
-        used[id(source)] = attempt.value_id.counter
+        dispersal.first_counter = attempt.value_id.counter
         self._counter = max(highest, self._counter)
         return attempt
 
@@ -348,8 +346,8 @@ def nothing_is_settled(patch: Patch) -> None:
 
 @mutation
 def superseded_shards_stay(patch: Patch) -> None:
-    """The grace of a superseded value never ends."""
-    patch(Grace, "_over", lambda self: False)
+    """The grace of a superseded value never begins, so it never ends."""
+    patch(Grace, "add", lambda self, value_id: None)
 
 
 @mutation

@@ -1,0 +1,120 @@
+"""Worlds of whole nodes: nothing breaks, and the same seed is the same world."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from simulation.full.mutations import MUTATIONS, installed
+
+from distkv.simulation import cli
+from distkv.simulation.runner import Scenario, fault_kinds, run, run_many, shrink
+
+CHUNK = 15
+CHUNKS = 8
+LONG_CHUNK = 50
+NODE = Path(__file__).parents[3] / "node"
+
+QUICKLY_CAUGHT = (
+    "a_majority_holds_it",
+    "shard_acknowledged_before_flush",
+    "piece_of_the_seat_instead_of_the_shard",
+    "condition_not_checked_at_apply",
+    "no_dedup",
+    "reads_without_a_quorum",
+    "superseded_shards_stay",
+    "shard_index_not_rotated_back",
+)
+
+
+def broken(first: int, count: int) -> list[tuple[int, str]]:
+    results = run_many([Scenario(seed) for seed in range(first, first + count)])
+    assert all(result.calls for result in results), "a world without client calls proves nothing"
+    return [(r.scenario.seed, r.error) for r in results if r.error]
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_no_world_breaks(chunk: int) -> None:
+    assert broken(1 + chunk * CHUNK, CHUNK) == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("chunk", range(20))
+def test_no_world_breaks_in_a_long_campaign(chunk: int) -> None:
+    assert broken(100_000 + chunk * LONG_CHUNK, LONG_CHUNK) == []
+
+
+def digest(hash_seed: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "distkv.simulation.cli", "--seeds", "4", "--json"]
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(NODE)}
+    done = subprocess.run(
+        [*command, "--first", "7", "--jobs", "1"], env=environment, capture_output=True, check=True
+    )
+    summary = json.loads(done.stdout)
+    assert isinstance(summary, dict)
+    for timing in ("worlds_per_second", "virtual_hours_per_hour"):
+        del summary[timing]
+    return summary
+
+
+def test_the_same_seeds_give_the_same_digest_whatever_the_hash_seed() -> None:
+    first = digest("1")
+    assert first["worlds"] == 4
+    assert first == digest("2")
+
+
+@pytest.mark.parametrize("name", QUICKLY_CAUGHT)
+def test_quick_mutations_are_caught(name: str) -> None:
+    with installed(name):
+        assert broken(1, 60), f"{name} is not caught in 60 worlds"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", [n for n in MUTATIONS if n not in QUICKLY_CAUGHT])
+def test_every_mutation_is_caught(name: str) -> None:
+    with installed(name):
+        assert broken(1, 400), f"{name} is not caught in 400 worlds"
+
+
+def test_a_broken_world_is_shrunk_to_a_smaller_one_that_breaks_too() -> None:
+    with installed("shard_acknowledged_before_flush"):
+        scenario = next(
+            s
+            for s in map(Scenario, range(1, 60))
+            if run(s)[0].error and fault_kinds(s.world().faults)
+        )
+        smaller = shrink(scenario, tries=12)
+        assert run(smaller)[0].error
+    assert len(smaller.without) > 0 or smaller.clients is not None
+    assert run(smaller)[0].error == ""
+
+
+def test_the_command_reports_a_failure_and_how_to_replay_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with installed("shard_acknowledged_before_flush"):
+        arguments = ["--seeds", "60", "--jobs", "1", "--json", "--no-shrink"]
+        assert cli.main(arguments) == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["failed_seed"] == summary["worlds"]
+    assert summary["replay"] == f"distkv simulate --seed {summary['failed_seed']} --trace"
+
+
+def test_the_command_prints_a_trace_and_refuses_unknown_faults(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["--seed", "3", "--trace", "--duration", "0.5", "--without", "rot,wipe"]) == 0
+    shown = capsys.readouterr().out
+    assert "formed" in shown
+    assert "converged" in shown
+    assert "nothing broke" in shown
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["--without", "gremlins"])
+    assert refused.value.code == 2
+    assert "no fault is called gremlins" in capsys.readouterr().err
