@@ -12,6 +12,7 @@ from unit.api.fakestore import Row
 
 from distkv import operations as op
 from distkv.api.options import KIB, MIB, Limits
+from distkv.errors import NoQuorum
 
 
 def encode(*arguments: bytes) -> bytes:
@@ -42,6 +43,31 @@ def test_replies_keep_their_order_whatever_takes_longer() -> None:
             await client.send(sent)
             await client.expect(expected)
             assert store.in_flight_high > 1, "commands on different keys overlap"
+            client.close()
+
+    run(body)
+
+
+def test_sets_side_by_side_are_one_write() -> None:
+    async def body() -> None:
+        store = FakeStore()
+        async with resp_door(store, Limits(key_bytes_max=10)) as door:
+            client = await Raw.connect(door.port)
+            sets = b"".join(encode(b"SET", b"k%d" % (i % 3), b"%d" % i) for i in range(100))
+            await client.send(sets + encode(b"GET", b"k0"))
+            await client.expect(b"+OK\r\n" * 100 + b"$2\r\n99\r\n")
+            assert store.rows[b"k1"].value == b"97"
+            assert len(store.executed) <= 10
+            assert door.metrics.kind("set").count == 100
+            store.fail = lambda _: NoQuorum("too few")
+            await client.send(encode(b"SET", b"k", b"v") * 3 + b"PING\r\n")
+            await client.expect(b"-NOQUORUM too few\r\n" * 3 + b"+PONG\r\n")
+            assert door.metrics.kind("set").errors == 3
+            store.fail = lambda _: None
+            await client.send(
+                encode(b"SET", b"a", b"1") + encode(b"SET", b"k" * 11, b"v") + encode(b"SET", b"b")
+            )
+            await client.expect(b"+OK\r\n-TOOLARGE a key of 11 bytes")
             client.close()
 
     run(body)

@@ -15,15 +15,15 @@ from distkv.api.budget import Waiting
 from distkv.api.large import LargeValue
 from distkv.api.metrics import Series, clock
 from distkv.api.resp import encode
-from distkv.api.resp.encode import Reply, RespError
+from distkv.api.resp.coalescing import leading_sets
+from distkv.api.resp.encode import OK, RespError, constant
 from distkv.api.resp.parser import Argument, Item, Refused, RequestParser, abort_all
-from distkv.api.resp.pipeline import Pipeline, Slot
+from distkv.api.resp.pipeline import Pipeline, Slot, error_reply
 from distkv.api.resp.refusals import key_too_large, refuse
 from distkv.api.resp.table import Awaited, Command, Encoder, Scope, keys_of
 from distkv.api.stream import Stream, close_downloads
-from distkv.errors import DistKVError
 from distkv.kernel import Future
-from distkv.operations import Operation
+from distkv.operations import Operation, Put, Write
 
 if TYPE_CHECKING:
     from distkv.api.resp.server import RespServer
@@ -211,13 +211,17 @@ class RespConnection(asyncio.Protocol):
 
     def _dispatch(self) -> None:
         backlog = self._backlog
+        if not backlog:
+            return
         slots = self._pipeline.slots
-        started = clock() if backlog else 0.0
+        started = clock()
         while backlog:
             if self.writing_paused or len(slots) >= self.limits.pipeline_max:
                 break
             if self.budget.full and not self._may_use_memory():
                 break
+            if len(backlog) > 1 and self.authenticated and self._start_together(started):
+                continue
             item = backlog[0]
             if isinstance(item, Refused):
                 backlog.popleft()
@@ -275,6 +279,27 @@ class RespConnection(asyncio.Protocol):
             )
         return True
 
+    def _start_together(self, started: float) -> bool:
+        """Submit a row of plain SETs as one write; False: there is none that may start now."""
+        items = leading_sets(self._backlog, self.limits.key_bytes_max)
+        count = len(items)
+        if count < 2:
+            return False
+        keys = [item[1] for item in items]
+        if self._pipeline.slots and not self._pipeline.may_start(Scope.WRITES, keys):
+            return False
+        for _ in range(count):
+            self._backlog.popleft()
+        bound = self.server.find(b"SET")
+        assert bound is not None
+        self.last_command = "set"
+        operation = Write(tuple([Put(item[1], item[2]) for item in items]))
+        answer = self.execute(operation, constant(OK * count))
+        slot = Slot(self, answer.encode, bound[1], started, Scope.WRITES, keys)
+        slot.count = count
+        self._await(answer, slot, [part for item in items for part in item], 0)
+        return True
+
     def _call(
         self, command: Command, series: Series, item: list[Any], keys: list[Any]
     ) -> bytes | Awaited:
@@ -285,13 +310,8 @@ class RespConnection(asyncio.Protocol):
                     raise RespError(key_too_large(len(key), limit))
             self.last_command = command.name
             return command.handler(self, item)
-        except RespError as failure:
-            answer = encode.error(failure.text)
-        except DistKVError as failure:
-            answer = encode.store_error(failure)
-        except Exception:
-            log.exception("the handler of %s failed", command.name)
-            answer = encode.error("ERR internal error, see the log of this node")
+        except Exception as failure:
+            answer = error_reply(failure, command.name)
         series.errors += 1
         for argument in item:
             if type(argument) is not bytes:
@@ -323,22 +343,8 @@ class RespConnection(asyncio.Protocol):
     def settled(self, slot: Slot, future: Future[Any]) -> None:
         """The outcome of a command is known (called by its slot)."""
         self._pipeline.settled(slot)
-        series = slot.series
-        reply: Reply
-        try:
-            reply = slot.encode(future.result(), slot.resp3)
-        except RespError as failure:
-            reply = encode.error(failure.text)
-            series.errors += 1
-        except DistKVError as failure:
-            reply = encode.store_error(failure)
-            series.errors += 1
-        except Exception:
-            log.exception("%s failed", series.name)
-            reply = encode.error("ERR internal error, see the log of this node")
-            series.errors += 1
-        series.observe(clock() - slot.started)
-        slot.reply = reply
+        slot.render(future)
+        reply = slot.reply
         if self._transport is None:
             self._discard(slot)
             return

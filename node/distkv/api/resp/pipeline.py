@@ -8,13 +8,18 @@ they do with a Redis Cluster).
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from typing import Any, Protocol
 
-from distkv.api.metrics import Series
-from distkv.api.resp.encode import Reply, encode_reply
+from distkv.api.metrics import Series, clock
+from distkv.api.resp import encode
+from distkv.api.resp.encode import Reply, RespError, encode_reply
 from distkv.api.resp.table import Arguments, Encoder, Scope
+from distkv.errors import DistKVError
 from distkv.kernel import Future
+
+log = logging.getLogger("distkv.resp")
 
 
 class Owner(Protocol):
@@ -31,6 +36,7 @@ class Slot:
 
     __slots__ = (
         "bytes",
+        "count",
         "encode",
         "keys",
         "owner",
@@ -57,6 +63,8 @@ class Slot:
         self.started = started
         self.scope = scope
         self.keys = keys
+        self.count = 1
+        """Commands it answers: more than one if they were submitted together."""
         self.bytes = 0
         """What it holds of the memory budget: its arguments, then its reply."""
         self.reply: Reply | None = None
@@ -68,9 +76,31 @@ class Slot:
         slot.reply = reply
         return slot
 
+    def render(self, future: Future[Any]) -> None:
+        """Make the reply of the outcome, and count it."""
+        series = self.series
+        try:
+            self.reply = self.encode(future.result(), self.resp3)
+        except Exception as failure:
+            series.errors += self.count
+            self.reply = error_reply(failure, series.name) * self.count
+        seconds = clock() - self.started
+        for _ in range(self.count):
+            series.observe(seconds)
+
     def settle(self, future: Future[Any]) -> None:
         """Callback of the command's future."""
         self.owner.settled(self, future)
+
+
+def error_reply(failure: Exception, command: str) -> bytes:
+    """What the client is told; what nobody expected goes to the log."""
+    if isinstance(failure, RespError):
+        return encode.error(failure.text)
+    if isinstance(failure, DistKVError):
+        return encode.store_error(failure)
+    log.error("%s failed", command, exc_info=failure)
+    return encode.error("ERR internal error, see the log of this node")
 
 
 _UNCOUNTED = Series("uncounted")
