@@ -60,6 +60,8 @@ class Services(Protocol):
     inline_max: int
     chooser: Chooser
     measurements: Measurements
+    full: dict[int, None]
+    """Ordinals whose disk is full."""
 
     def begin(self, dispersal: Dispersal, source: Source, data_shards: int) -> Attempt:
         """A new attempt under a new value id, with every member that is connected."""
@@ -212,8 +214,7 @@ class Dispersal:
 
     def _next(self, below: int | None) -> None:
         """Begin an attempt; with k_e below `below` if that is given."""
-        configuration, ordinals = self._services.reachable()
-        answering = [o for o in ordinals if o not in self._refusers]
+        configuration, answering = self._answering()
         if len(answering) < configuration.phase_one:
             self._fail(self._too_few(configuration, len(answering)))
             return
@@ -234,6 +235,12 @@ class Dispersal:
         self.attempts.append(attempt)
         self._services.pump(self.attempts[-1])
         self.check()
+
+    def _answering(self) -> tuple[Configuration, list[int]]:
+        for ordinal in self._services.full:
+            self._refusers[ordinal] = Refusal.DISK_FULL
+        configuration, ordinals = self._services.reachable()
+        return configuration, [o for o in ordinals if o not in self._refusers]
 
     def _too_few(self, configuration: Configuration, answering: int) -> DistKVError:
         text = f"{answering} of {configuration.size} nodes take shards, a write needs "
@@ -318,8 +325,7 @@ class Dispersal:
             self._wake_at(self._kernel.now + _STALE_RETRY)
 
     def _end_of_ladder(self, attempt: Attempt) -> None:
-        configuration, ordinals = self._services.reachable()
-        answering = [o for o in ordinals if o not in self._refusers]
+        configuration, answering = self._answering()
         if len(answering) < configuration.phase_one:
             self._fail(self._too_few(configuration, len(answering)))
         else:

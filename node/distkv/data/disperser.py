@@ -78,6 +78,8 @@ class Disperser:
         self._undecided: dict[int, None] = {}
         self._attempts: dict[ValueId, tuple[Dispersal, Attempt]] = {}
         self._blocked: dict[int, dict[ValueId, Attempt]] = {}
+        self.full: dict[int, None] = {}
+        """Ordinals that say their disk is full: nothing is sent there in vain."""
 
     def upload(self, length: int | None) -> Dispersal:
         """Begin a value. Raises Busy, TooLarge."""
@@ -126,7 +128,8 @@ class Disperser:
 
     def begin(self, dispersal: Dispersal, source: Source, data_shards: int) -> Attempt:
         """See dispersal.Services."""
-        configuration, ordinals = self.reachable()
+        configuration, connected = self.reachable()
+        ordinals = tuple(ordinal for ordinal in connected if ordinal not in self.full)
         own = self._coordinator.member
         if not configuration.is_voter(own):
             raise not_a_member()

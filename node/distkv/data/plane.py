@@ -111,10 +111,23 @@ class DataPlane:
 
     def peer_down(self, ordinal: int) -> None:
         """The connection is gone, with all that was not yet delivered."""
+        self.disperser.full.pop(ordinal, None)
         if self.peers.pop(ordinal, None) is not None:
             self.sender.disconnected(ordinal)
             self.disperser.peer_down(ordinal)
             self.reader.peer_down(ordinal)
+
+    def peer_full(self, ordinal: int, full: bool) -> None:
+        """What a peer says of its disk: while it is full it is spared."""
+        if full:
+            self.disperser.full[ordinal] = None
+        else:
+            self.disperser.full.pop(ordinal, None)
+
+    def refuse(self) -> None:
+        """Send refusals now: no turn can end, but they promise nothing."""
+        for reply in self.keeper.drain_replies():
+            self.sender.send(reply)
 
     def drained(self, ordinal: int) -> None:
         """The outbox has room for this peer again."""
@@ -149,8 +162,7 @@ class DataPlane:
 
     def drain(self, turn: int) -> Drained:
         """End of turn number `turn` (they grow): rows to write, answers to hold back."""
-        for reply in self.keeper.drain_replies():
-            self.sender.send(reply)
+        self.refuse()
         after = []
         for addressed in self.keeper.drain_stored(turn):
             if addressed.ordinal == self.own.ordinal:

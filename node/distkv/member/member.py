@@ -86,6 +86,7 @@ class Member:
     @disk_full.setter
     def disk_full(self, full: bool) -> None:
         self._disk_full = full
+        self._next_greeting = 0.0
         if self.seat is not None:
             self.seat.set_disk_full(full)
 
@@ -93,6 +94,8 @@ class Member:
         """One message of an authenticated peer of this cluster."""
         if isinstance(message, Greeting):
             self.peers.greetings[peer.ordinal] = message
+            if self.seat is not None:
+                self.seat.data.peer_full(peer.ordinal, message.disk_full)
             if not message.founded and self._founding is not None:
                 self.send(peer.ordinal, self._founding)
         elif isinstance(message, Founding):
@@ -259,13 +262,22 @@ class Member:
             replica_number = self._numbers.popleft()[1]
         self.seat.flushed(number, replica_number)
 
-    def fail_waiting(self, now: float) -> None:
-        """No turn can run (the disk is full): whoever waits is told, now."""
+    def fail_waiting(self, now: float) -> list[Outgoing]:
+        """No turn can run (the disk is full): whoever waits is told, now.
+
+        Returns what may be sent all the same: the news of it, and refusals of shards, so
+        that no peer waits for this one as if it were only slow.
+        """
         self.kernel.now = max(self.kernel.now, now)
+        kept, self._out.messages = self._out.messages, []
+        self._greet(now)
         if self.seat is not None:
+            self.seat.data.refuse()
             full = DiskFull("the disk of this node is full; write through another node")
             self.seat.pending.fail(full, "the disk of this node became full")
             self.seat.reads.refuse("the disk of this node is full; ask another node")
+        sent, self._out.messages = self._out.messages, kept
+        return sent
 
     def stop_taking(self) -> None:
         """The process is to end: refuse new requests, go on with those under way."""
@@ -310,6 +322,9 @@ class Member:
         if self.seat is not None and now >= self._next_sweep:
             self.seat.sweep(now)
             self._next_sweep = now + self.options.sweep
+        self._greet(now)
+
+    def _greet(self, now: float) -> None:
         if now >= self._next_greeting:
             self._next_greeting = now + self.options.greeting_every
             greeting = self._greeting()

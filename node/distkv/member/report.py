@@ -22,12 +22,12 @@ def state_of(seat: Seat) -> tuple[str, str]:
         return "forming", "the owner has not recorded the formation yet"
     if not seat.booted:
         return "starting", "its start is not in the log yet: there may be no leader"
+    if seat.owner.disk_full:
+        return "read-only", "the disk is full"
     if seat.quorum_lost:
         return "no quorum", seat.situation()
     if seat.closing:
         return "stopping", "requests under way are ended, new ones refused"
-    if seat.owner.disk_full:
-        return "read-only", "the disk is full"
     return "serving", ""
 
 

@@ -67,6 +67,7 @@ class Driver:
         self._written = 0
         self._scarce = False
         self._refused = False
+        self._retry: asyncio.TimerHandle | None = None
         self.free_bytes = 0
         self.closed = False
         member.on_work = self.wake
@@ -137,7 +138,7 @@ class Driver:
         if self._unwritten and not self._write():
             # The state machine's own rows wait for space: until they are written nothing
             # may be read from it, so this node is as good as down.
-            self.member.fail_waiting(self._loop.time())
+            self._send(self.member.fail_waiting(self._loop.time()))
             return
         self._in_turn = True
         self.turns += 1
@@ -190,8 +191,15 @@ class Driver:
         if not self._refused:
             log.error("a batch could not be written: %s", reason)
             self._refused = True
+            self.free_bytes = self.engine.usage().free
             self._judge_space()
-        self._loop.call_later(FULL_RETRY_SECONDS, self.wake)
+        if self._retry is None:
+            # One only: every message that arrives meanwhile tries again as well.
+            self._retry = self._loop.call_later(FULL_RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.wake()
 
     def on_free_space(self, enough: bool, free: int) -> None:
         """Regularly: whether what is free is more than the reserve."""
