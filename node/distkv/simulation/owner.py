@@ -1,22 +1,21 @@
 """The owner of a simulated cluster: admits a new directory in place of one that was lost.
 
-Protocol section 5: the joiner has caught up as a learner before it is proposed, every other
-member is a caught-up voter or known to have failed, and q1 voters are left.
+It does what the operator or `distkv local` does: it names (ordinal, old, new) to the leader
+again and again until that is done; whether the moment is right is the leader's business.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkv.machine.commands import change_replace
+from distkv.errors import DistKVError
+from distkv.member import admission
 
 if TYPE_CHECKING:
     from distkv.simulation.full_world import World
     from distkv.simulation.member_host import Host
 
 EVERY = 0.2
-BEHIND_MAX = 3
-"""Slots that a caught-up node may lack."""
 
 
 class Owner:
@@ -39,30 +38,16 @@ class Owner:
         self._world.after(EVERY, self._look)
 
     def _replace(self, leader: Host, joiner: Host) -> bool:
-        machine = leader.machine
-        configuration = machine.configuration
-        seated = configuration.members[joiner.ordinal]
-        if seated.incarnation == joiner.incarnation or not self._caught_up(joiner, leader):
-            return False
-        others = [
-            host
-            for host in self._world.hosts
-            if host is not joiner
-            and self._caught_up(host, leader)
-            and configuration.is_voter(host.member.identity.member)  # type: ignore[union-attr]
-        ]
-        if len(others) < configuration.phase_one:
-            return False
-        change = change_replace("owner", joiner.ordinal, seated.incarnation, joiner.incarnation)
         assert leader.member is not None
         assert leader.member.seat is not None
-        if leader.member.seat.replica.propose_configuration(change):
-            self._world.note(f"the owner admits the new directory of node {joiner.ordinal}")
-            leader.wake()
-        return True
-
-    @staticmethod
-    def _caught_up(host: Host, leader: Host) -> bool:
-        if not host.alive or host.member is None or host.member.seat is None:
+        old = leader.machine.configuration.members[joiner.ordinal].incarnation
+        if old == joiner.incarnation or not joiner.alive:
             return False
-        return host.machine.applied + BEHIND_MAX >= leader.machine.applied
+        try:
+            admission.replace(leader.member.seat, "owner", joiner.ordinal, old, joiner.incarnation)
+        except DistKVError as error:
+            self._world.note(f"node {joiner.ordinal} is not admitted now: {error}")
+            return False
+        self._world.note(f"the owner admits the new directory of node {joiner.ordinal}")
+        leader.wake()
+        return True
