@@ -62,6 +62,7 @@ def stages(fast: bool, long: bool) -> list[Stage]:
         for name in ("scenarios", "simulation"):
             plan.append(Stage(name, [f"tests/{name}", *two, *marks]))
         plan.append(Stage("integration", ["tests/integration", *marks]))
+    if long:
         plan.extend(testbed())
     return plan
 

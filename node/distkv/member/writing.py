@@ -20,6 +20,7 @@ from distkv.errors import (
     NotFormed,
     OutcomeUnknown,
     TooLarge,
+    UnknownSession,
 )
 from distkv.kernel import Future, TimedOut
 from distkv.machine.commands import Dispersed, pack_write, wire_basis, wire_mutations
@@ -345,7 +346,7 @@ def failure(outcome: Outcome) -> DistKVError:
     if kind is OutcomeKind.FAILED:
         return BadRequest(str(detail))
     if kind is OutcomeKind.UNKNOWN_SESSION:
-        return OutcomeUnknown(
+        return UnknownSession(
             "unknown session: it expired or was never opened; whether an earlier try of this "
             "command was applied is not known"
         )

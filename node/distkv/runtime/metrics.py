@@ -8,8 +8,8 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from distkv.api.process import resident_bytes
 from distkv.runtime.driver import Driver
-from distkv.runtime.resources import resident_bytes
 from distkv.transport.endpoint import Endpoint
 
 _GAUGES = {

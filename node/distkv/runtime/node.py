@@ -14,12 +14,12 @@ from pathlib import Path
 
 import uvloop
 
+from distkv.api.process import set_up_logging
 from distkv.config import Config
 from distkv.member.identity import DirectoryIdentity, WrongDirectory, open_identity
 from distkv.member.member import Member
 from distkv.runtime.doors import Doors
 from distkv.runtime.driver import Driver
-from distkv.runtime.logs import set_up_logging
 from distkv.runtime.options import key_ring, member_options, transport_options
 from distkv.runtime.resources import ResourceLog
 from distkv.runtime.store import NodeStore

@@ -7,11 +7,11 @@ from pathlib import Path
 from distkv.api.options import (
     AdminOptions,
     HttpOptions,
-    Limits,
     LinkOptions,
     Listen,
     RespOptions,
 )
+from distkv.api.process import door_limits
 from distkv.config import Config
 from distkv.config.loading import ConfigError, Problem
 from distkv.config.units import Address
@@ -25,24 +25,6 @@ from distkv.transport.options import Options as TransportOptions
 def listen(address: Address) -> Listen:
     """Where a door listens."""
     return Listen(address.host, address.port)
-
-
-def door_limits(config: Config) -> Limits:
-    """Bounds of the doors."""
-    limits = config.limits
-    return Limits(
-        key_bytes_max=limits.key_bytes_max,
-        value_bytes_max=limits.value_bytes_max,
-        connections_max=limits.connections_max,
-        pipeline_max=limits.pipeline_max,
-        memory_in_flight_max=limits.memory_in_flight_max,
-        command_bytes_max=limits.command_bytes_max,
-        keys_listed_max=limits.keys_listed_max,
-        scan_count_max=limits.scan_count_max,
-        request_seconds=limits.request_seconds,
-        request_seconds_max=limits.request_seconds_max,
-        stall_seconds=limits.stall_seconds,
-    )
 
 
 def resp_options(config: Config) -> RespOptions:
@@ -62,8 +44,9 @@ def admin_options(config: Config) -> AdminOptions:
 
 
 def link_options(config: Config) -> LinkOptions:
-    """The end of gateway links."""
-    return LinkOptions(listen(config.listen.link), door_limits(config))
+    """The end of gateway links. Raises ConfigError."""
+    token = read_secret(config.gateway.token_file, "gateway.token_file")
+    return LinkOptions(listen(config.listen.link), door_limits(config), token)
 
 
 def read_secret(path: str | None, field: str) -> str | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from typing import TYPE_CHECKING
 
+from distkv.api.process import MIB, resident_bytes
 from distkv.runtime.driver import Driver
 
 if TYPE_CHECKING:
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("distkv.resources")
 
 SPACE_SECONDS = 1.0
-MIB = 1024 * 1024
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class ResourceLog:
