@@ -118,7 +118,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509
+                preexec_fn=_die_with_parent,
             )
 
     @property

@@ -29,17 +29,18 @@ def benchmark(cluster: Cluster, *arguments: str) -> str:
 
 
 def test_redis_benchmark_runs_with_small_values(shared: Cluster) -> None:
-    output = benchmark(shared, *"-t set,get -d 1024 -c 32 -n 20000".split())
+    output = benchmark(shared, *["-t", "set,get", "-d", "1024", "-c", "32", "-n", "20000"])
     assert output.count("requests per second") == 2
 
 
 def test_redis_benchmark_runs_with_large_values(shared: Cluster) -> None:
-    output = benchmark(shared, *"-t set -d 1000000 -c 8 -n 200".split())
+    output = benchmark(shared, *["-t", "set", "-d", "1000000", "-c", "8", "-n", "200"])
     assert output.count("requests per second") == 1
 
 
 def test_redis_benchmark_runs_with_pipelines(shared: Cluster) -> None:
-    benchmark(shared, *"-t set,get,incr,mset -d 64 -c 50 -n 20000 -P 32 -r 5000".split())
+    tests = ["-t", "set,get,incr,mset", "-r", "5000"]
+    benchmark(shared, *tests, "-d", "64", "-c", "50", "-n", "20000", "-P", "32")
 
 
 LIMITS = {

@@ -122,7 +122,7 @@ def test_a_full_disk_makes_one_node_read_only_and_no_more(small_disk: Path, rese
             wait_until(lambda: status_of(node)["disk_full"], "the node to see that it is full")
             assert status_of(node)["state"] == "read-only"
             assert not status_of(node)["serving"]
-            with pytest.raises(redis.ResponseError, match="^DISKFULL.*another node"):
+            with pytest.raises(redis.ResponseError, match=r"^DISKFULL.*another node"):
                 node.redis().set("x", b"1" * 10_000)
             load.progress(100, 30)
         answer = node.request("PUT", "/v1/kv/x", b"1")

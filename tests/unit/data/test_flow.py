@@ -5,7 +5,7 @@ from unit.data.world import World, sample
 
 from distkv.data.dispersal import Dispersed, Inline
 from distkv.data.gather import ShardsGone
-from distkv.errors import DataLost, DeadlineExceeded, NoQuorum
+from distkv.errors import DataLost, DeadlineExceeded, DiskFull, NoQuorum
 
 
 @pytest.mark.parametrize(
@@ -337,3 +337,23 @@ def test_a_full_queue_is_tried_again_though_nobody_tells() -> None:
         dispersal.close()
     for key, value in values.items():
         assert world.read(key, 3) == value
+
+
+def test_a_member_whose_disk_is_full_is_spared_and_not_waited_for() -> None:
+    world = World()
+    world.nodes[0].plane.peer_full(3, True)
+    value = sample(9000)
+    result = world.write(b"key", value)
+    assert result.code.data_shards == 2
+    assert 3 not in [member.ordinal for member in result.holders]
+    assert world.read(b"key", 1) == value
+    world.nodes[0].plane.peer_full(3, False)
+    assert world.write(b"key", value).code.data_shards == 3
+
+
+def test_too_many_full_disks_are_told_as_such() -> None:
+    world = World()
+    for ordinal in (1, 2, 3):
+        world.nodes[0].plane.peer_full(ordinal, True)
+    with pytest.raises(DiskFull, match="2 of 5 nodes take shards"):
+        world.write(b"key", sample(9000))
