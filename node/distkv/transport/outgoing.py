@@ -136,6 +136,8 @@ class OutgoingLane:
                     return room
                 charged = self._charged + message.length + MESSAGE_OVERHEAD
                 if charged > self._credit:
+                    if self._begun_first():
+                        continue
                     self.blocked = True
                     return room
                 self._charged = charged
@@ -159,6 +161,15 @@ class OutgoingLane:
             if len(active) > 1 and (end == message.length or start // TURN != end // TURN):
                 active.rotate(-1)
         return room
+
+    def _begun_first(self) -> bool:
+        """Bring a message that was begun to the front: it needs no more credit, and credit
+        comes back only when it is complete. False: there is none."""
+        for position, stream in enumerate(self.active):
+            if self._streams[stream][0].started:
+                self.active.rotate(-position)
+                return True
+        return False
 
     def _fill_lost(
         self, room: int, parts: list[bytes | memoryview], chunks: list[Chunk], number: int
