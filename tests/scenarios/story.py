@@ -53,7 +53,7 @@ from distkv.simulation import disk as raw
 from distkv.simulation import values
 from distkv.simulation.disk import Disk
 from distkv.simulation.full_world import CALM, World
-from distkv.simulation.member_host import Host
+from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.settled import Settlement
 from distkv.storage.base import Table
 
@@ -177,7 +177,7 @@ class Story:
 
     def do_slow_disk(self, node: str, seconds: str) -> list[str]:
         took = float(seconds)
-        self.host(node).flush_time = (took, took) if took else (0.0005, 0.002)
+        self.host(node).flush_time = (took, took) if took else FLUSH_TIME
         return ["ok"]
 
     def do_full_disk(self, node: str) -> list[str]:

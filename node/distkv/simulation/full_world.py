@@ -18,7 +18,7 @@ from distkv.simulation import settled
 from distkv.simulation.clients import Client
 from distkv.simulation.full_check import Checker
 from distkv.simulation.history import Call
-from distkv.simulation.member_host import Host
+from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.network import Network
 from distkv.simulation.owner import Owner
 
@@ -308,7 +308,7 @@ class World:
             client.stop()
         for host in self.hosts:
             host.engine.full = False
-            host.flush_time = (0.0005, 0.002)
+            host.flush_time = FLUSH_TIME
             if not host.alive:
                 host.start()
         rest = settled.Settlement(self)

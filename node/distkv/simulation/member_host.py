@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from distkv.simulation.full_world import World
 
 ROOM = 4 << 20
+FLUSH_TIME = (0.0005, 0.002)
+"""Shortest and longest flush of a sound disk, seconds."""
 WAKE_SECONDS = 0.0001
 """From an event to the turn that handles it: what arrives meanwhile is handled with it."""
 
@@ -47,7 +49,7 @@ class Host:
         self.generation = 0
         """Counts lives of the process: events of an earlier one are void."""
         self.skew = 0.0
-        self.flush_time = (0.0005, 0.002)
+        self.flush_time = FLUSH_TIME
         self.member: Member | None = None
         self.identity: DirectoryIdentity | None = None
         self._unflushed: deque[tuple[int, Output]] = deque()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from distkv.simulation.member_host import Host
+from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.storage.base import Table
 
 if TYPE_CHECKING:
@@ -78,8 +78,24 @@ class Nemesis:
             if not host.alive and not self._world.healing:
                 self._world.note(f"node {host.ordinal} starts")
                 host.start()
+                self._perhaps_again(host)
 
         self._world.after(delay, restart)
+
+    def _perhaps_again(self, host: Host) -> None:
+        """A machine that just came up, with a busy disk, goes down once more."""
+        world = self._world
+        if not world.drawn.crash or world.rng.random() < 0.7:
+            return
+        host.flush_time = (0.05, 0.4)
+        generation = host.generation
+
+        def again() -> None:
+            host.flush_time = FLUSH_TIME
+            if host.alive and host.generation == generation and self._running:
+                self._crash(host)
+
+        world.after(world.rng.uniform(0.02, 0.5), again)
 
     def _crash_any(self) -> None:
         self._crash(self._any())
@@ -115,14 +131,20 @@ class Nemesis:
         world.after(world.rng.choice((0.2, 1.0, 3.0)), heal)
 
     def _slow_disk(self) -> None:
-        host, world = self._any(), self._world
-        if host is None:
+        """One disk, or several: a write waits for more than one of them then."""
+        world = self._world
+        alive = self._alive()
+        if not alive:
             return
-        world.note(f"slow disk at {host.ordinal}")
-        host.flush_time = (0.01, world.rng.choice((0.05, 0.4)))
+        hosts = world.rng.sample(alive, min(len(alive), world.rng.choice((1, 1, 2, 3))))
+        slow = (0.01, world.rng.choice((0.05, 0.4)))
+        world.note(f"slow disks at {[host.ordinal for host in hosts]}")
+        for host in hosts:
+            host.flush_time = slow
 
         def heal() -> None:
-            host.flush_time = (0.0005, 0.002)
+            for host in hosts:
+                host.flush_time = FLUSH_TIME
 
         world.after(world.rng.choice((0.5, 2.0)), heal)
 

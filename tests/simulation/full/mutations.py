@@ -427,14 +427,15 @@ def refusal_consumes_the_sequence(patch: Patch) -> None:
 
 
 @mutation
-def low_mark_forgets_the_open(patch: Patch) -> None:
-    """A command above the low mark of its session drops all results below itself."""
-    original = Machine._write
+def results_forgotten_too_early(patch: Patch) -> None:
+    """When the low mark moves, results of later sequences are forgotten with the earlier ones."""
+    original = Session.advance
 
-    def write(self: Any, slot: int, key: bytes, sequence: int, low: int, mutations: Any) -> Any:
-        return original(self, slot, key, sequence, sequence, mutations)
+    def advance(self: Session, low: int, rows: Any) -> None:
+        original(self, low, rows)
+        self.results.clear()
 
-    patch(Machine, "_write", write)
+    patch(Session, "advance", advance)
 
 
 # -- reads and time ----------------------------------------------------------------------------
@@ -516,8 +517,8 @@ def boot_not_durable(patch: Patch) -> None:
 
 
 @mutation
-def snapshot_marked_done_too_early(patch: Patch) -> None:
-    """The machine is not told to read the rows that a snapshot brought."""
+def records_kept_in_memory_over_a_snapshot(patch: Patch) -> None:
+    """What was remembered of the records is not forgotten when a snapshot replaces them."""
     original = SnapshotReceiver.on_piece
 
     def on_piece(self: SnapshotReceiver, ordinal: int, piece: Any) -> None:
