@@ -286,7 +286,7 @@ class World:
         host.crash()
         self.network.crashed(host)
 
-    def halted(self, host: Host, why: str) -> None:
+    def halted(self, host: Host, why: str, pause: float = 1.0) -> None:
         """The process ended by itself; something starts it again."""
         self.note(f"node {host.ordinal} halts: {why}")
         host.crash()
@@ -296,7 +296,7 @@ class World:
             if not host.alive:
                 host.start()
 
-        self.after(1.0, restart)
+        self.after(pause, restart)
 
     def heal(self) -> None:
         """End all faults and wait until everything is at rest. Raises Violation."""

@@ -105,8 +105,8 @@ class Network:
         if rng.random() < faults.reset:
             self.break_connection(source.ordinal, ordinal, "reset")
             return
-        if faults.echo and any(isinstance(message, Forward) for message in batch):
-            self._echo(source.name, payload)
+        if any(isinstance(message, Forward) for message in batch) and self._echo(source, payload):
+            return
         delay = rng.uniform(0.0001, 0.001) + len(payload) / BYTES_PER_SECOND
         if rng.random() < faults.loss:
             delay += rng.uniform(0.005, faults.late_max)
@@ -130,11 +130,15 @@ class Network:
 
         self._world.after(arrival - self._world.now, arrive)
 
-    def _echo(self, sender: Identity, payload: bytes) -> None:
-        """Commands may be late without any bound: sessions, boots and barriers must bear it."""
+    def _echo(self, source: Host, payload: bytes) -> bool:
+        """Commands may be late without any bound: sessions, boots and barriers must bear it.
+
+        True: their coordinator dies as it sends them, and nothing else of it arrives.
+        """
         world = self._world
-        if world.rng.random() >= world.faults.echo:
-            return
+        if not world.faults.echo or world.rng.random() >= world.faults.echo:
+            return False
+        sender, generation = source.name, source.generation
 
         def arrive() -> None:
             for host in world.hosts:
@@ -143,3 +147,12 @@ class Network:
                     return
 
         world.after(world.rng.choice((0.05, 0.5, 1.5)), arrive)
+        if not world.faults.crash or world.rng.random() < 0.7:
+            return False
+
+        def die() -> None:
+            if source.alive and source.generation == generation:
+                world.halted(source, "it dies as it sends commands", 0.05)
+
+        world.after(0.0, die)
+        return True
