@@ -61,6 +61,12 @@ class Disk:
         return (0, 0, 0) if row is None else _CORE.unpack(row)[1:4]
 
     @property
+    def boot(self) -> int:
+        """Count of starts."""
+        row = self.get(Table.META, b"identity")
+        return 0 if row is None else int(msgpack.unpackb(row)[5])
+
+    @property
     def applied(self) -> int:
         """Slot whose state the rows are."""
         row = self.get(Table.STATE, b"a")
@@ -125,13 +131,31 @@ def is_header(key: bytes) -> bool:
     return len(key) == 21 and key[:1] == b"\xff"
 
 
+class Naming(NamedTuple):
+    """A coded put inside a command. `holders`: (ordinal, incarnation)."""
+
+    key: bytes
+    value_id: bytes
+    holders: tuple[tuple[int, int], ...]
+
+
+def namings(command: bytes) -> list[Naming]:
+    """Every coded put in a packed command."""
+    fields = msgpack.unpackb(command, use_list=False)
+    if fields[0] != 1:
+        return []
+    return [
+        Naming(m[1], m[7], tuple(zip(m[15][::2], m[15][1::2], strict=True)))
+        for m in fields[5]
+        if m[0] == 2
+    ]
+
+
+def commands_of(entry: bytes) -> list[bytes]:
+    """Packed commands in a log entry."""
+    return msgpack.unpackb(entry[9:]) if entry[0] == 1 else []
+
+
 def named_values(entry: bytes) -> list[tuple[bytes, bytes]]:
     """(key, value id) of every coded put in a log entry."""
-    if entry[0] != 1:
-        return []
-    found = []
-    for packed in msgpack.unpackb(entry[9:]):
-        command = msgpack.unpackb(packed)
-        if command[0] == 1:
-            found += [(m[1], m[7]) for m in command[5] if m[0] == 2]
-    return found
+    return [(n.key, n.value_id) for command in commands_of(entry) for n in namings(command)]

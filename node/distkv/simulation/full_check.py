@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from distkv.coding.checksum import checksum
 from distkv.coding.codec import codec
-from distkv.core.messages import Accepted, Promise
+from distkv.core.messages import Accept, Accepted, Promise
 from distkv.data.messages import ShardStored
+from distkv.member.messages import Forward
 from distkv.simulation import disk as raw
 from distkv.simulation.disk import Coded, Disk
 from distkv.storage.base import Delete, Put, StorageOperation, Table
@@ -40,6 +41,7 @@ class Checker:
         self.values_checked = 0
         self.coded_named = 0
         self._versions: dict[tuple[bytes, int], object] = {}
+        self._submitted: dict[bytes, None] = {}
         self._dropped: dict[tuple[int, bytes], None] = {}
         self._told: dict[int, tuple[int, int]] = {}
         """Ordinal -> (incarnation, highest slot it said to hold)."""
@@ -71,6 +73,15 @@ class Checker:
             if message.upto > told:
                 self._told[host.ordinal] = (host.incarnation, message.upto)
                 self._check_accepted(host, told, message)
+        elif kind is Forward:
+            assert isinstance(message, Forward)
+            for command in message.commands:
+                self._check_submitted(command)
+        elif kind is Accept:
+            assert isinstance(message, Accept)
+            for entry in message.entries:
+                for command in raw.commands_of(entry):
+                    self._check_submitted(command)
         elif kind is ShardStored:
             assert isinstance(message, ShardStored)
             found = Disk(host.engine).shard(message.value_id.pack())
@@ -90,8 +101,28 @@ class Checker:
                     f"node {host.ordinal} says to hold slot {slot}, which is not on its disk"
                 )
 
+    def _check_submitted(self, command: bytes) -> None:
+        """A put leaves its coordinator: every holder it lists has its shard on disk."""
+        world = self._world
+        for naming in raw.namings(command):
+            if naming.value_id in self._submitted:
+                continue
+            self._submitted[naming.value_id] = None
+            for ordinal, incarnation in naming.holders:
+                host = world.hosts[ordinal]
+                if ordinal in world.victims or (ordinal, naming.value_id) in self._dropped:
+                    continue
+                held = Disk(host.engine).shard(naming.value_id)
+                if host.incarnation != incarnation or held is None:
+                    world.violation(
+                        f"a put of {naming.key!r} names node {ordinal} as holder of "
+                        f"{naming.value_id.hex()}, which is not on its disk"
+                    )
+
     def started(self, host: Host) -> None:
         """A process starts on this disk: its promise may not be lower than before."""
+        if Disk(host.engine).boot != host.boot:
+            self._world.violation(f"node {host.ordinal} uses boot {host.boot} before its disk")
         promised = Disk(host.engine).promised
         incarnation, before = self._promised.get(host.ordinal, (0, (0, 0, 0)))
         if incarnation == host.incarnation and promised < before:
