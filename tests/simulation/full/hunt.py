@@ -14,9 +14,14 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from simulation.core_world import hunt as core_hunt
+from simulation.core_world.mutations import MUTATIONS as CORE_MUTATIONS
 from simulation.full.mutations import MUTATIONS, installed
 
 from distkv.simulation.runner import Scenario, run
+
+CORE_LIMIT = 1500
+"""Worlds of the core are about a hundred times cheaper."""
 
 
 def seeds_needed(name: str, first: int, limit: int) -> tuple[int, str]:
@@ -37,17 +42,21 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3, help="medians over so many starts")
     arguments = parser.parse_args()
     medians = []
-    for name in arguments.names or list(MUTATIONS):
+    for name in arguments.names or [*MUTATIONS, *CORE_MUTATIONS]:
+        core = name in CORE_MUTATIONS
+        look = core_hunt.seeds_needed if core else seeds_needed
+        limit = CORE_LIMIT if core else arguments.limit
         needed = []
         said = ""
         for start in range(arguments.starts):
-            count, said = seeds_needed(name, 1 + 10_000 * start, arguments.limit)
-            needed.append(count or 10 * arguments.limit)
+            count, said = look(name, 1 + 10_000 * start, limit)
+            needed.append(count or 10 * limit)
             if not count:
                 break
         median = statistics.median(needed)
         medians.append(median)
-        print(f"{median:7} {name}: {said or 'NOT CAUGHT'}", flush=True)
+        where = "core" if core else "full"
+        print(f"{median:7} {where} {name}: {said or 'NOT CAUGHT'}", flush=True)
     print(f"{statistics.median(medians):7} median of {len(medians)} mutations")
 
 
