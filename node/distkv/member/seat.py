@@ -18,7 +18,7 @@ from distkv.data.repair import RepairLimits
 from distkv.data.shards import KeeperLimits
 from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed, ShuttingDown
 from distkv.ids import Ballot, Member, node_session
-from distkv.kernel import Future, Kernel
+from distkv.kernel import Future, Kernel, TimedOut
 from distkv.machine.commands import pack_boot, pack_formed, pack_open, pack_settled, pack_tick
 from distkv.machine.interface import (
     Event,
@@ -174,7 +174,12 @@ class Seat:
         return future
 
     async def _when_booted(self, operation: Operation, deadline: float) -> object:
-        await self.kernel.within(deadline, self._waiting_for_boot)
+        try:
+            await self.kernel.within(deadline, self._waiting_for_boot)
+        except TimedOut as late:
+            raise NoQuorum(
+                f"this node started and its start is not in the log yet; {self.situation()}"
+            ) from late
         future: Future[object] = Future()
         self._dispatch(operation, deadline, future)
         return await future
@@ -399,6 +404,9 @@ class Seat:
         if self.quorum_lost:
             self.pending.refuse_unsent(self.situation())
             self.reads.refuse(self.situation())
+            if not self.booted:
+                waiting, self._waiting_for_boot = self._waiting_for_boot, Future()
+                waiting.set_exception(NoQuorum(self.situation()))
         self.pending.sweep(now, self.situation)
         self.reads.sweep(now, self.situation)
         self._check_boot()

@@ -118,9 +118,7 @@ def test_a_full_disk_makes_one_node_read_only_and_no_more(small_disk: Path, rese
             load.progress(50)
             ballast = small_disk / "ballast"
             with ballast.open("wb", buffering=0) as file:
-                _fill(file.fileno())
-                if reserve:
-                    file.truncate(file.tell() - reserve // 2)
+                _fill(file.fileno(), spare=reserve // 2)
             wait_until(lambda: status_of(node)["disk_full"], "the node to see that it is full")
             assert status_of(node)["state"] == "read-only"
             assert not status_of(node)["serving"]
@@ -137,9 +135,12 @@ def test_a_full_disk_makes_one_node_read_only_and_no_more(small_disk: Path, rese
         load.check(*cluster.nodes)
 
 
-def _fill(descriptor: int) -> None:
+def _fill(descriptor: int, spare: int) -> None:
     block = bytes(64 * 1024)
     while True:
+        found = os.fstatvfs(descriptor)
+        if spare and found.f_bavail * found.f_frsize <= spare:
+            return
         try:
             os.write(descriptor, block)
         except OSError:

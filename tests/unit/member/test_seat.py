@@ -127,3 +127,25 @@ def test_a_peer_that_greets_as_full_is_spared(lone: Lone) -> None:
     lone.member.receive(peer(1), Greeting(True, True, True, 0, 0, 0, 0))
     lone.member.peer_down(peer(1))
     assert list(lone.seat.data.disperser.full) == []
+
+
+def test_who_waits_for_a_node_to_start_is_told_that_there_is_no_quorum(lone: Lone) -> None:
+    lone.seat.booted = False
+    lone.step()
+    waiting = lone.member.execute(Get(b"key"), lone.now + 10)
+    lone.step(1.0)
+    assert not waiting.done
+    lone.step(2.0)
+    assert isinstance(waiting.error, NoQuorum)
+    assert "1 of 5 nodes answer" in str(waiting.error)
+
+
+def test_a_start_that_takes_too_long_is_told_as_such(lone: Lone) -> None:
+    lone.seat.booted = False
+    for ordinal in (1, 2, 3, 4):
+        lone.member.peer_up(peer(ordinal))
+    lone.step()
+    waiting = lone.member.execute(Get(b"key"), lone.now + 1)
+    lone.step(1.5)
+    assert isinstance(waiting.error, NoQuorum)
+    assert "no leader is known" in str(waiting.error)
