@@ -108,6 +108,8 @@ class DataPlane:
         self.sender.disconnected(member.ordinal)
         self.peers[member.ordinal] = member.incarnation
         self.disperser.peer_up(member)
+        if self.repairer.missing:
+            self.repairer.hurry()
 
     def peer_down(self, ordinal: int) -> None:
         """The connection is gone, with all that was not yet delivered."""

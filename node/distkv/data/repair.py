@@ -8,6 +8,7 @@ Everything is idempotent: pieces rebuilt before a crash are found again by the n
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from distkv.coding.checksum import checksum
@@ -60,7 +61,7 @@ class RepairProgress:
 
 
 class Repairer:
-    """See the module. `start` once the node serves; `wake` when a member came up."""
+    """See the module. `start` once the node serves; `hurry` when what failed may succeed."""
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Repairer:
         self._recent_armed = False
         self._budget_at = 0.0
         self._wakeup: Future[None] = Future()
+        self._hurry: Future[None] = Future()
         self._tasks: list[Task[None]] = []
 
     def start(self) -> None:
@@ -165,8 +167,14 @@ class Repairer:
     async def _scan(self) -> None:
         """All records, again and again."""
         while True:
+            self._hurry = Future()
             await self.scan_once()
-            await self._kernel.sleep(self.limits.pass_seconds)
+            with suppress(TimedOut):
+                await self._kernel.within(self._kernel.now + self.limits.pass_seconds, self._hurry)
+
+    def hurry(self) -> None:
+        """A member came up, or the disk has room: begin the next pass now."""
+        self._hurry.set_result(None)
 
     async def scan_once(self) -> None:
         """One pass over the records of the engine, in the order of value ids."""

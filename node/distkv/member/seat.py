@@ -322,6 +322,8 @@ class Seat:
     def set_disk_full(self, full: bool) -> None:
         """See Member.disk_full."""
         self.data.keeper.disk_full = full
+        if not full:
+            self.data.repairer.hurry()
 
     # -- turns
 

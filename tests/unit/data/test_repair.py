@@ -158,3 +158,22 @@ def test_what_is_named_before_the_start_is_not_still_under_way() -> None:
     repairer.start()
     world.step(0.1)
     assert repairer.missing == 1
+
+
+def test_the_next_pass_begins_at_once_when_a_member_is_back() -> None:
+    world = World()
+    written = [world.write(b"k%d" % i, sample(5000, i)) for i in range(6)]
+    world.step(3.0)
+    wipe(world, 2)
+    for other in (0, 1, 3, 4):
+        world.kill(other)
+    repairer = world.nodes[2].plane.repairer
+    repairer.limits = RepairLimits(pass_seconds=10_000)
+    repairer.start()
+    world.step(40.0)
+    assert repairer.missing == 6
+    for other in (0, 1, 3, 4):
+        world.restart(other)
+    world.step(40.0)
+    assert all(world.complete(2, value) for value in written)
+    assert repairer.missing == 0
