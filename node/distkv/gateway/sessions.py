@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from distkv.ids import SESSION_BYTES
+from distkv.member.sequences import Sequences
 
 IDEMPOTENCY_PREFIX = b"\0K"
 """Sessions that open with their only command; a gateway's own must not look like one."""
@@ -23,30 +24,14 @@ def fresh_session() -> bytes:
             return session
 
 
-class Session:
-    """Sequence numbers of one session, and the lowest one not answered yet."""
+class Session(Sequences):
+    """Sequence numbers of one session of this gateway."""
 
-    __slots__ = ("_last", "_open", "identity")
+    __slots__ = ("identity",)
 
     def __init__(self, identity: bytes) -> None:
+        super().__init__()
         self.identity = identity
-        self._last = 0
-        self._open: dict[int, None] = {}
-
-    def take(self) -> int:
-        """The next number."""
-        self._last += 1
-        self._open[self._last] = None
-        return self._last
-
-    def done(self, sequence: int) -> None:
-        """Its client was answered: nobody will send it again."""
-        self._open.pop(sequence, None)
-
-    @property
-    def low(self) -> int:
-        """Every number below was answered."""
-        return next(iter(self._open), self._last + 1)
 
 
 SessionOpened = Callable[[BaseException | None], None]

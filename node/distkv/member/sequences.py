@@ -1,10 +1,12 @@
-"""Sequence numbers of the node's own session, and the lowest one not answered yet."""
+"""Sequence numbers of one session, of a node or of a gateway, and the lowest not answered."""
 
 from __future__ import annotations
 
 
 class Sequences:
     """`low`: every sequence below was answered, its stored result may be forgotten."""
+
+    __slots__ = ("_last", "_open")
 
     def __init__(self) -> None:
         self._last = 0
