@@ -5,13 +5,13 @@ A node must start fast, so nothing is imported before its command was chosen.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
 import click
 
 from distkv.cli.exits import EXIT_CODES, EXIT_INTERRUPTED, Failure
+from distkv.cli.lazy import LazyGroup
 
 COMMANDS = {
     "node": ("distkv.cli.processes", "node", "Run a node of a cluster."),
@@ -19,36 +19,16 @@ COMMANDS = {
     "local": ("distkv.cli.local", "local", "Run a whole cluster on this machine."),
     "kv": ("distkv.cli.kv", "kv", "Read and write keys; import and export directories."),
     "status": ("distkv.cli.status", "status", "Show what a node or gateway says of itself."),
+    "admin": ("distkv.cli.admin", "admin", "Act as the owner of a cluster: members, loss."),
     "config": ("distkv.cli.config", "config", "Check and explain the configuration."),
     "bench": ("distkv.cli.bench", "bench", "Put load on a cluster and measure it."),
     "simulate": ("distkv.cli.processes", "simulate", "Run simulated clusters from seeds."),
 }
 
 
-class LazyGroup(click.Group):
-    """Imports a command when it is used; `--help` needs none of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The real command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One line each, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
-
-
 @click.group(
     cls=LazyGroup,
+    lazy=COMMANDS,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

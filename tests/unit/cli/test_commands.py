@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from distkv.cli import admin
 from distkv.cli.main import COMMANDS
 
 
-def distkv(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def distkv(
+    *arguments: str, where: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if "DISTKV" not in name}
     inherited["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return subprocess.run(
@@ -23,6 +26,7 @@ def distkv(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         timeout=60,
         stdin=subprocess.DEVNULL,
         env=inherited | environment,
+        cwd=where,
     )
 
 
@@ -122,3 +126,33 @@ def test_a_wrong_address_is_wrong_usage() -> None:
     done = distkv("kv", "get", "a", "--server", "ftp://x")
     assert done.returncode == 2
     assert "http://host:port" in done.stderr
+
+
+def test_every_admin_command_is_listed_and_explains_itself() -> None:
+    listed = distkv("admin", "--help").stdout
+    assert admin.COMMANDS
+    for name in admin.COMMANDS:
+        assert name in listed
+        done = distkv("admin", name, "--help")
+        assert done.returncode == 0, done.stderr
+        assert "--token-file" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ((), "--admin HOST:PORT"),
+        (("--admin", "127.0.0.1:1"), "--token-file FILE"),
+        (("--admin", "127.0.0.1", "--token-file", "token"), "host:port"),
+        (("--admin", "127.0.0.1:1", "--token-file", "absent"), "absent"),
+        (("--admin", "127.0.0.1:1", "--dir", "x"), "not both"),
+    ],
+)
+def test_admin_commands_say_which_option_is_missing(
+    tmp_path: Path, arguments: tuple[str, ...], remedy: str
+) -> None:
+    (tmp_path / "token").write_text("secret")
+    done = distkv("admin", "replace", "1", *arguments, where=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr

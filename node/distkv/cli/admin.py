@@ -1,0 +1,29 @@
+"""`distkv admin ...`: what the owner of a cluster, or an administrator in its name, may do.
+
+One module per command; each is given an `AdminApi` by `admin_api.admin_options`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from distkv.cli.exits import EXIT_CODES
+from distkv.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "replace": (
+        "distkv.cli.admin_replace",
+        "replace",
+        "Admit a node whose directory was made anew.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, epilog=EXIT_CODES)
+def admin() -> None:
+    """Act as the owner of a cluster, over the admin listeners of its nodes.
+
+    \b
+    Which cluster: --dir DIR            of laptop mode
+               or: --admin HOST:PORT ... --token-file FILE
+    """
