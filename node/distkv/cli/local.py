@@ -167,11 +167,33 @@ def kill(ordinal: str, number: int, path: Path) -> None:
 
 @local.command()
 @click.argument("ordinal")
+@click.option("--no-wait", is_flag=True, help="Do not wait until a wiped node is healed.")
 @DIRECTORY
 @plain_errors
-def start(ordinal: str, path: Path) -> None:
-    """Start node ORDINAL (or "gateway") again."""
-    click.echo(control.command(Directory(path), "start", who=ordinal))
+def start(ordinal: str, no_wait: bool, path: Path) -> None:
+    """Start node ORDINAL (or "gateway") again.
+
+    After a `wipe` it comes back as a stranger: it catches up, the supervisor has it admitted
+    in place of the old node, and it rebuilds its shards from the others. That is shown until
+    it is done; Ctrl-C, or --no-wait, leaves it going on.
+    """
+    directory = Directory(path)
+    click.echo(control.command(directory, "start", who=ordinal))
+    if no_wait or ordinal == "gateway":
+        return
+    node = control.command(directory, "status")["nodes"][int(ordinal)]
+    if node["replacement"] is None:
+        return
+    from distkv.cli.replacing import watch
+
+    try:
+        watch(directory, int(ordinal))
+    except KeyboardInterrupt:
+        click.echo(
+            f"it goes on; `distkv local status --dir {directory.path}` shows how far it is",
+            err=True,
+        )
+        raise
 
 
 @local.command()
@@ -179,7 +201,10 @@ def start(ordinal: str, path: Path) -> None:
 @DIRECTORY
 @plain_errors
 def wipe(ordinal: str, path: Path) -> None:
-    """Lose the disk of node ORDINAL, which must be down."""
+    """Lose the disk of node ORDINAL, which must be down.
+
+    The next `start` brings it back with an empty one, and the cluster replaces the old node.
+    """
     click.echo(control.command(Directory(path), "wipe", who=ordinal))
 
 

@@ -21,7 +21,8 @@ def show_cluster(found: dict[str, Any]) -> None:
         f"corrupt {_text(found['shards_corrupt'])}",
         highlight=False,
     )
-    table = Table("node", "process", "role", "state", "applied", "shards", "RESP", "HTTP", "pid")
+    columns = ("node", "process", "role", "state", "applied", "shards", "missing", "corrupt")
+    table = Table(*columns, "RESP", "HTTP", "pid")
     for node in found["nodes"]:
         table.add_row(
             str(node["ordinal"]),
@@ -30,6 +31,8 @@ def show_cluster(found: dict[str, Any]) -> None:
             _text(node["state"]),
             _text(node["applied"]),
             _text(node["shards"]),
+            _text(node["shards_missing"]),
+            _text(node["shards_corrupt"]),
             str(node["ports"]["resp"]),
             str(node["ports"]["http"]),
             _text(node["pid"]),
@@ -40,13 +43,16 @@ def show_cluster(found: dict[str, Any]) -> None:
         _colour(gateway["process"]),
         "",
         "ready" if gateway["ready"] else "not ready",
-        "",
-        "",
+        *[""] * 4,
         gateway["resp"].rpartition(":")[2],
         gateway["http"].rpartition(":")[2],
         _text(gateway["pid"]),
     )
     console.print(table)
+    for node in found["nodes"]:
+        detail = node["detail"] if node["replacement"] is None else node["replacement"]["detail"]
+        if detail:
+            console.print(f"node {node['ordinal']}: {detail}", highlight=False, soft_wrap=True)
 
 
 def _text(value: object) -> str:

@@ -2,7 +2,7 @@
 
 lock            flock of the supervisor that owns the directory
 cluster.json    name, cluster id, geometry, ports, tuning: written once, before any node
-owner.json      owner id, the list of founders, whether the cluster was formed
+owner.json      owner id, the list of founders, whether the cluster was formed, disks wiped
 cluster.key     key of the messages between nodes (0600)
 admin.token     token of the nodes' admin listeners (0600)
 control.sock    commands to the supervisor
@@ -46,12 +46,40 @@ class Identity(NamedTuple):
         return self.data_shards + self.parity_shards
 
 
+class Lost(NamedTuple):
+    """A disk that the owner itself wiped, so that it knows: what was on it is gone.
+
+    `wiped` false: the order was given, but the directory may still be there in part.
+    `admit`: the incarnation found there since, the only one that may take the seat for it;
+    None: no node has started on the new directory yet.
+    """
+
+    ordinal: int
+    wiped: bool = False
+    admit: int | None = None
+
+
 class Ownership(NamedTuple):
     """Content of owner.json: what the owner promised itself durably."""
 
     owner: str
     founders: list[tuple[int, int]] | None = None
     formed: bool = False
+    lost: tuple[Lost, ...] = ()
+    """By ordinal: wiped, and not replaced yet."""
+
+    def lost_at(self, ordinal: int) -> Lost | None:
+        """What is known of a wiped disk."""
+        return next((lost for lost in self.lost if lost.ordinal == ordinal), None)
+
+    def with_lost(self, lost: Lost) -> Ownership:
+        """The same with `lost` in place of what was known of that ordinal."""
+        kept = self.without_lost(lost.ordinal).lost
+        return self._replace(lost=tuple(sorted((*kept, lost))))
+
+    def without_lost(self, ordinal: int) -> Ownership:
+        """The same, this ordinal being whole."""
+        return self._replace(lost=tuple(x for x in self.lost if x.ordinal != ordinal))
 
 
 class Directory:
@@ -140,6 +168,7 @@ class Directory:
         founders = content.get("founders")
         if founders is not None:
             content["founders"] = [(int(o), int(i)) for o, i in founders]
+        content["lost"] = tuple(Lost(*lost) for lost in content.get("lost", ()))
         return Ownership(**content)
 
     def write_ownership(self, ownership: Ownership) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from distkv.local.ask import Answer, ask
 from distkv.local.directory import Directory, Identity
 from distkv.local.ports import HOST, PortPlan
 from distkv.local.processes import Child
+from distkv.local.replacing import Replacement, admit_command
 
 NODE_FIELDS = ("role", "state", "detail", "incarnation", "applied", "leader", "formed", "serving")
 SHARD_FIELDS = ("shards", "shards_bytes", "shards_missing", "shards_corrupt", "keys")
 
 
-async def gather(directory: Directory, identity: Identity, children: list[Child]) -> dict[str, Any]:
+async def gather(
+    directory: Directory,
+    identity: Identity,
+    children: list[Child],
+    stage: Callable[[int], Replacement | None],
+) -> dict[str, Any]:
     """Status of the whole cluster as plain data (documented in `distkv local status --help`)."""
     plan = PortPlan(identity.port_base, identity.nodes)
     answers = await asyncio.gather(
@@ -24,7 +31,7 @@ async def gather(directory: Directory, identity: Identity, children: list[Child]
         )
     )
     nodes = [
-        _node(plan, i, child, answer)
+        _node(plan, i, child, answer) | _replacement(directory, i, answer, stage(i))
         for i, (child, answer) in enumerate(zip(children, answers, strict=False))
     ]
     gateway = children[-1]
@@ -79,6 +86,22 @@ def _node(plan: PortPlan, ordinal: int, child: Child, answer: Answer) -> dict[st
             "stopped": "stopped by a signal",
             "down": "taken down",
         }.get(child.state, f"ended by itself (exit code {child.exit_code})")
+    return found
+
+
+def _replacement(
+    directory: Directory, ordinal: int, answer: Answer, stage: Replacement | None
+) -> dict[str, Any]:
+    """How far the replacement of a wiped node is, and what to do if none is under way."""
+    if stage is not None:
+        return {"replacement": stage._asdict()}
+    found: dict[str, Any] = {"replacement": None}
+    if answer.ok and answer.body.get("state") == "waiting to be admitted":
+        found["detail"] = (
+            "its directory is new, and `distkv local wipe` did not make it so: an empty directory "
+            "may be a disk that is not mounted. If the old one is really lost: "
+            + admit_command(directory, ordinal)
+        )
     return found
 
 

@@ -21,11 +21,13 @@ from distkv.local.layout import children, write_configurations
 from distkv.local.owner import Owner
 from distkv.local.ports import PortPlan, check_free
 from distkv.local.processes import Child
+from distkv.local.replacing import Replacer
 from distkv.local.status import gather
 
 GRACE_SECONDS = 5.0
 """For children to hand over and stop, before they are killed."""
 POLL_SECONDS = 0.02
+RETRY_SECONDS = 5.0
 
 Say = Callable[[str], None]
 
@@ -41,8 +43,12 @@ class Supervisor:
         self.children = children(directory, self.identity)
         self._token = directory.token()
         self._stop = asyncio.Event()
+        self._replacing: asyncio.Future[None] | None = None
         self._waiting_for = "the processes to start"
         self._reported: set[str] = set()
+        self._replacer = Replacer(
+            directory, self._ask_admin, self._ask_status, self._is_running, say
+        )
 
     async def run(self, on_ready: Callable[[], None], ready_within: float) -> None:
         """Run until a signal or `down`. Raises LocalError if it cannot become ready."""
@@ -50,6 +56,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
         await self.kill_leftovers()
+        self._replacer.finish_wipes()
         check_free(self.plan)
         write_configurations(self._directory)
         server = await control.serve(self._directory, self._perform)
@@ -64,6 +71,8 @@ class Supervisor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), 0.2)
         finally:
+            if self._replacing is not None:
+                self._replacing.cancel()
             await self.stop_all()
             server.close()
             (self._directory / control.SOCKET).unlink(missing_ok=True)
@@ -97,10 +106,23 @@ class Supervisor:
 
     async def _form_and_wait(self, owner: Owner) -> None:
         await owner.form()
+        self._replacing = asyncio.ensure_future(self._replace_for_ever())
         self._note("the gateway to be ready")
         while not (answer := await ask(self.plan.gateway_http, "GET", "/readyz")).ok:
             self._note(f"the gateway to be ready ({answer.reason})")
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _replace_for_ever(self) -> None:
+        """Whatever goes wrong once, such as a full disk below owner.json, is tried again."""
+        while True:
+            try:
+                await self._replacer.run()
+            except (OSError, LocalError, KeyError, TypeError, ValueError) as error:
+                self._say(f"replacing wiped nodes: {error!r}; trying again")
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _is_running(self, ordinal: int) -> bool:
+        return self.children[ordinal].state == "running"
 
     def _note(self, waiting_for: str) -> None:
         self._waiting_for = waiting_for
@@ -141,7 +163,7 @@ class Supervisor:
 
     async def _perform(self, command: str, arguments: dict[str, Any]) -> Any:
         if command == "status":
-            return await gather(self._directory, self.identity, self.children)
+            return await gather(self._directory, self.identity, self.children, self._replacer.stage)
         if command == "down":
             self._stop.set()
             return None
@@ -192,8 +214,21 @@ class Supervisor:
             raise LocalError(
                 f"{child.name} is running; take it down first: {self._example('kill', child)}"
             )
-        self._directory.wipe(int(child.name.removeprefix("node-")))
-        return f"the data of {child.name} are gone; start it with: {self._example('start', child)}"
+        self._replacer.wipe(int(child.name.removeprefix("node-")))
+        text = f"the data of {child.name} are gone; start it with: {self._example('start', child)}"
+        return text + self._beyond_budget()
+
+    def _beyond_budget(self) -> str:
+        """A warning, if more disks are lost now than the cluster bears."""
+        lost = len(self._directory.ownership().lost)
+        k, m = self.identity.data_shards, self.identity.parity_shards
+        f = min(m, (k + m - 1) // 2)
+        if lost <= f:
+            return ""
+        return (
+            f"\nbeware: {lost} disks are lost and not replaced yet, {f} may be: without a quorum "
+            "of those left, none can be replaced, and nothing can be read or written"
+        )
 
     # -- stopping
 

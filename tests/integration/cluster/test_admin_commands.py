@@ -54,7 +54,7 @@ def test_a_new_directory_is_admitted_by_command(admin: Admin, tmp_path: Path) ->
     said = admin("replace", "2", "--token-file", str(wrong), code=1)
     assert "unauthorized" in said
     assert "there is no ordinal 5" in admin("replace", "5", "--new", "7", code=2)
-    done = json.loads(admin("replace", "2", "--json", "--owner", OWNER))
+    done = json.loads(admin("replace", "2", "--json", "--owner", OWNER).splitlines()[-1])
     assert done == {"ordinal": 2, "incarnation": cluster.incarnation(2), "replaced": True}
     cluster.wait_serving()
     assert "nothing to do" in admin("replace", "2")

@@ -66,22 +66,6 @@ def test_a_cluster_of_three_through_its_whole_life(make: Make) -> None:
     assert not cluster.path.exists()
 
 
-def test_a_node_that_lost_its_disk_waits_as_a_stranger(make: Make) -> None:
-    cluster = make(2, 1)
-    cluster.up()
-    cluster.kv("set", "a", "1")
-    old = cluster.node(1)["incarnation"]
-    cluster.local("kill", "1")
-    cluster.local("wipe", "1")
-    cluster.local("start", "1")
-    until("the stranger", lambda: cluster.node(1)["state"] == "waiting to be admitted")
-    node = cluster.node(1)
-    assert node["incarnation"] not in (None, old)
-    assert node["role"] != "leader"
-    assert cluster.kv("get", "a") == "1"
-    cluster.kv("set", "a", "2")
-
-
 def test_a_process_that_ends_by_itself_is_reported_and_not_restarted(make: Make) -> None:
     cluster = make(1, 0)
     cluster.up()
