@@ -13,6 +13,9 @@ from distkv.data.messages import Code, Refusal, ShardPiece
 from distkv.data.source import Source
 from distkv.ids import Ballot, Member, ValueId
 
+LAG_STRIPES = 8
+"""How far a member that is not needed may lag when a value flows through."""
+
 ENCODED_MAX = 4
 """Coded stripes kept for members that lag; older ones are coded again when their turn comes."""
 
@@ -124,6 +127,19 @@ class Attempt:
         )
         for stripe in [s for s in self._encoded if s < slowest]:
             del self._encoded[stripe]
+        self.source.release(slowest)
+
+    def leave_behind(self) -> None:
+        """Of a flowing value: members that lag far behind those that are needed are sent no
+        more of it, or all its bytes would have to wait for them. Repair brings their shard."""
+        if not self.source.flowing:
+            return
+        reached = sorted((t.next for t in self.targets.values()), reverse=True)
+        if len(reached) > self.need:
+            least = reached[self.need - 1] - LAG_STRIPES
+            for target in self.targets.values():
+                if target.state is State.SENDING and target.next < least:
+                    target.state = State.OUT
 
     def stored(self, member: Member, shard: int) -> Target | None:
         """An acknowledgement; None if it is not one that counts (again, or of another shard)."""

@@ -96,11 +96,16 @@ class Phase(Enum):
 
 
 class Dispersal:
-    """Implements `operations.Upload`; see the module."""
+    """Implements `operations.Upload`; see the module.
 
-    def __init__(self, services: Services, source: Source) -> None:
+    `wanted`: exactly so many data shards, and no hedging: nobody waits for a value that is
+    coded anew, so it is better put off than coded worse. 0: as many as serve the client.
+    """
+
+    def __init__(self, services: Services, source: Source, wanted: int = 0) -> None:
         self._services = services
         self._kernel = services.kernel
+        self._wanted = wanted
         self.source = source
         self.on_resume: Callable[[], None] | None = None
         self.attempts: list[Attempt] = []
@@ -137,7 +142,8 @@ class Dispersal:
         if self.phase is Phase.FAILED or self.source.finished:
             return
         self.source.finish()
-        if self.phase is Phase.FILLING and self.source.length <= self._services.inline_max:
+        small = not self._wanted and self.source.length <= self._services.inline_max
+        if self.phase is Phase.FILLING and small:
             self.phase = Phase.DONE
             self._result.set_result(Inline(self.source.whole()))
         else:
@@ -219,12 +225,15 @@ class Dispersal:
             self._fail(self._too_few(configuration, len(answering)))
             return
         most = min(configuration.data_shards, len(answering) - configuration.failures)
+        if self._wanted and (most < self._wanted or self.attempts):
+            self._fail(NoQuorum("members went away while a value was coded anew"))
+            return
         if below is not None:
             most = max(1, min(most, below - 1))
         length = self.source.expected or max(self.source.length, _UNKNOWN_LENGTH)
         if self.source.finished:
             length = self.source.length
-        data_shards = self._services.chooser.choose(
+        data_shards = self._wanted or self._services.chooser.choose(
             length, most, configuration.failures, tuple(answering)
         )
         try:
@@ -335,7 +344,9 @@ class Dispersal:
 
     def _late_at(self, attempt: Attempt, target: Target) -> float:
         """When the silence of `target` is long enough to go round it; never while it waits
-        for bytes that the client has yet to send."""
+        for bytes that the client has yet to send, nor for a value that nobody waits for."""
+        if self._wanted:
+            return float("inf")
         if target.state is State.SENDING and target.next >= len(self.source.stripes):
             return float("inf")
         size = self._shard_bytes(attempt)

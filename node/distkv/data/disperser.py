@@ -93,6 +93,16 @@ class Disperser:
         dispersal.finish()
         return dispersal
 
+    def rewrite(self, wanted: int) -> Dispersal:
+        """Begin a stored value anew, with exactly `wanted` data shards; its bytes flow through."""
+        source = Source(self._budget, self.limits.stripe_bytes, self.limits.value_max, None, True)
+        return Dispersal(self, source, wanted)
+
+    def answering(self) -> tuple[Configuration, int]:
+        """The newest layout, and how many of its members would take a shard now."""
+        configuration, ordinals = self.reachable()
+        return configuration, sum(ordinal not in self.full for ordinal in ordinals)
+
     # -- value ids and what is settled
 
     @property
@@ -155,6 +165,7 @@ class Disperser:
             for target in list(attempt.targets.values()):
                 if target.state is State.SENDING and self._send_next(attempt, target):
                     moved = True
+        attempt.leave_behind()
         attempt.trim()
 
     def _send_next(self, attempt: Attempt, target: Target) -> bool:
@@ -279,6 +290,8 @@ class Disperser:
     def peer_up(self, member: Member) -> None:
         """A connection to a member: it gets its shard of everything under way, from the start."""
         for dispersal, attempt in list(self._attempts.values()):
+            if dispersal.source.released:
+                continue
             if attempt.configuration.is_voter(member) and dispersal.source.stripes:
                 blocked = self._blocked.get(member.ordinal)
                 if blocked is not None:

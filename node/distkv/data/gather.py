@@ -31,12 +31,14 @@ class ShardsGone(NoQuorum):
     """Members lack pieces: the record may be superseded, so start again with the record.
 
     `silent`: members that were not asked because they are not connected; they might hold some.
+    `shards`: those known to exist of the stripe that has the fewest.
     """
 
-    def __init__(self, value_id: ValueId, silent: tuple[int, ...]) -> None:
+    def __init__(self, value_id: ValueId, silent: tuple[int, ...], shards: int = 0) -> None:
         super().__init__("too few shards answer, the value may be superseded; read it again")
         self.value_id = value_id
         self.silent = silent
+        self.shards = shards
 
 
 class Fetcher(Protocol):
@@ -49,8 +51,8 @@ class Fetcher(Protocol):
     def connected(self) -> tuple[int, ...]:
         """Ordinals of connected members, own excluded."""
 
-    def members(self) -> int:
-        """Number of members."""
+    def members(self) -> tuple[int, ...]:
+        """Ordinals of all members, own included."""
 
     def local(self, value_id: ValueId, stripe: int) -> Piece | Found:
         """Own piece."""
@@ -97,7 +99,9 @@ class Gather:
         stripes: list[int] | None = None,
         window: int = WINDOW_STRIPES,
         use_own: bool = True,
+        patience: float = 1.0,
     ) -> None:
+        """`patience`: so many times the usual wait before another member is asked as well."""
         assert record.value_id is not None, "only coded records are gathered"
         self._fetcher = fetcher
         self._value_id = record.value_id
@@ -105,6 +109,7 @@ class Gather:
         self._combine = combine
         self._window = window
         self._use_own = use_own
+        self._patience = patience
         count = stripe_count(record.length, record.stripe_bytes)
         self._order = list(range(count)) if stripes is None else stripes
         self._taken = 0
@@ -185,7 +190,7 @@ class Gather:
     def _ask(self) -> None:
         """Have as many prompt requests under way for each stripe as it lacks pieces."""
         want: dict[int, list[int]] = {}
-        hopeless = False
+        hopeless, fewest = False, self._record.size
         for number in self._order[self._taken : self._asked]:
             if number not in self._stripes:
                 continue
@@ -199,11 +204,13 @@ class Gather:
                     want.setdefault(ordinal, []).append(number)
                     prompt += 1
             new = sum(number in numbers for numbers in want.values())
-            hopeless |= lacking > len(asked) + new
+            if lacking > len(asked) + new:
+                hopeless = True
+                fewest = min(fewest, self._record.data_shards - lacking)
         for ordinal, numbers in want.items():
             self._request(ordinal, numbers)
         if hopeless:
-            self._give_up()
+            self._give_up(fewest)
         self._arm()
 
     def _candidates(self, number: int) -> list[int]:
@@ -222,10 +229,9 @@ class Gather:
         usable = [
             ordinal
             for ordinal in fetcher.connected()
-            if (ordinal, number) not in self._useless
-            and (
-                ordinal >= record.size or shard_of(ordinal, self._value_id, record.size) not in have
-            )
+            if ordinal < record.size
+            and (ordinal, number) not in self._useless
+            and shard_of(ordinal, self._value_id, record.size) not in have
         ]
         usable.sort(key=rank)
         return usable
@@ -241,7 +247,7 @@ class Gather:
             request = self._fetcher.new_request()
             size = len(run) * piece_length(self._record.stripe_bytes, self._record.data_shards, 0)
             now = self._fetcher.kernel.now
-            late_at = now + self._fetcher.reads.late_after(ordinal, size)
+            late_at = now + self._patience * self._fetcher.reads.late_after(ordinal, size)
             self._requests[request] = _Request(ordinal, run[0], set(run), now, late_at, size=size)
             wanted = ShardWanted(request, self._value_id, run[0], len(run))
             self._fetcher.ask(self, ordinal, wanted)
@@ -263,10 +269,11 @@ class Gather:
                 self._fetcher.reads.add(request.ordinal, request.size, now - request.started)
         self._ask()
 
-    def _give_up(self) -> None:
+    def _give_up(self, shards: int) -> None:
         known = (*self._fetcher.connected(), self._fetcher.own)
-        silent = tuple(o for o in range(self._fetcher.members()) if o not in known)
-        self._failure = ShardsGone(self._value_id, silent)
+        members = [o for o in self._fetcher.members() if o < self._record.size]
+        silent = tuple(o for o in members if o not in known)
+        self._failure = ShardsGone(self._value_id, silent, shards)
         if self._waiter is not None:
             self._waiter.set_exception(self._failure)
         self.close()

@@ -21,14 +21,16 @@ from distkv.data.messages import (
     ShardStored,
     ShardWanted,
 )
+from distkv.data.pace import Pace
 from distkv.data.ports import Addressed, Applied, Coordinator, Outbox
 from distkv.data.reader import Reader
 from distkv.data.repair import Repairer, RepairLimits
+from distkv.data.restripe import RestripeLimits, Restriper, Submit
 from distkv.data.sending import PolledOutbox, Sender, answers
 from distkv.data.shards import KeeperLimits, ShardKeeper
 from distkv.ids import Member
 from distkv.kernel import Kernel
-from distkv.machine.interface import Event
+from distkv.machine.interface import ConfigurationChanged, Event, Named, Superseded
 from distkv.storage.base import Engine, StorageOperation
 
 
@@ -38,13 +40,14 @@ class Limits(NamedTuple):
     keeper: KeeperLimits
     disperser: DisperserLimits
     repair: RepairLimits
+    restripe: RestripeLimits
     memory_in_flight: int = 512 << 20
     """Bytes of values being written or read, over all requests."""
 
 
 def default_limits() -> Limits:
     """What a node uses when nothing is configured."""
-    return Limits(KeeperLimits(), DisperserLimits(), RepairLimits())
+    return Limits(KeeperLimits(), DisperserLimits(), RepairLimits(), RestripeLimits())
 
 
 class Drained(NamedTuple):
@@ -65,7 +68,9 @@ class DataPlane:
         coordinator: Coordinator,
         outbox: Outbox,
         limits: Limits,
+        submit: Submit,
     ) -> None:
+        """`submit`: how a value that was coded anew gets into the log."""
         own = coordinator.member
         self.own = own
         self.peers: dict[int, int] = {}
@@ -87,17 +92,39 @@ class DataPlane:
         self.reader = Reader(
             kernel, applied, own, self.sender, self.keeper, self.peers, self.budget
         )
+        self.pace = Pace(kernel, limits.repair.bytes_per_second)
         self.repairer = Repairer(
-            kernel, engine, applied, own, self.keeper, self.reader, limits.repair
+            kernel, applied, own, self.keeper, self.reader, self.pace, limits.repair
         )
-        self.keeper.on_named = self.repairer.named
-        self.keeper.on_rotten = self.repairer.want
+        self.restriper = Restriper(
+            kernel,
+            applied,
+            own,
+            self.disperser,
+            self.reader,
+            self.pace,
+            self.peers,
+            submit,
+            limits.restripe,
+        )
+        self.keeper.shelf.on_rotten = self.repairer.want
         self.reader.on_short = self.repairer.want
         self._own_stored: deque[tuple[int, ShardStored]] = deque()
 
     def load(self) -> None:
         """Rebuild the tables of the keeper; the applied state must be loaded before."""
         self.keeper.load()
+        self.restriper.layout_changed()
+
+    def start(self) -> None:
+        """Begin what runs in the background: the node serves from here on."""
+        self.repairer.start()
+        self.restriper.start()
+
+    def stop(self) -> None:
+        """End it; nothing needs to be saved."""
+        self.repairer.stop()
+        self.restriper.stop()
 
     # -- peers
 
@@ -110,6 +137,7 @@ class DataPlane:
         self.disperser.peer_up(member)
         if self.repairer.missing:
             self.repairer.hurry()
+        self.restriper.hurry()
 
     def peer_down(self, ordinal: int) -> None:
         """The connection is gone, with all that was not yet delivered."""
@@ -118,6 +146,7 @@ class DataPlane:
             self.sender.disconnected(ordinal)
             self.disperser.peer_down(ordinal)
             self.reader.peer_down(ordinal)
+            self.restriper.hurry()
 
     def peer_full(self, ordinal: int, full: bool) -> None:
         """What a peer says of its disk: while it is full it is spared."""
@@ -161,6 +190,14 @@ class DataPlane:
     def apply_events(self, events: list[Event]) -> None:
         """What the machine said while it applied entries, in log order."""
         self.keeper.on_events(events)
+        for event in events:
+            if isinstance(event, Named):
+                self.repairer.named(event.value_id)
+                self.restriper.named(event)
+            elif isinstance(event, Superseded):
+                self.restriper.superseded(event)
+            elif isinstance(event, ConfigurationChanged):
+                self.restriper.layout_changed()
 
     def drain(self, turn: int) -> Drained:
         """End of turn number `turn` (they grow): rows to write, answers to hold back."""

@@ -33,6 +33,13 @@ class Applied(Protocol):
     def configuration(self) -> Configuration:
         """Members and layout of new values."""
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Whoever may hold shards: members of every layout that is not retired, by ordinal."""
+
+    def layout(self, epoch: int) -> Configuration | None:
+        """Members and code of a layout epoch; None once it is retired."""
+
     def boot_of(self, incarnation: int) -> int:
         """Highest applied boot of the incarnation, 0 if none."""
 
@@ -43,7 +50,10 @@ class Applied(Protocol):
         """The key whose record refers to this value."""
 
     def record(self, key: bytes) -> Record | None:
-        """The record of a key."""
+        """The record of a key, also one whose time is over. Raises CorruptRow."""
+
+    def values(self, start: bytes, limit: int) -> list[bytes]:
+        """Up to `limit` packed value ids >= `start` that records refer to, in order."""
 
 
 class Coordinator(Protocol):

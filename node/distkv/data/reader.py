@@ -58,13 +58,13 @@ class Reader:
         """See gather.Fetcher."""
         return tuple(
             member.ordinal
-            for member in self._applied.configuration.members
+            for member in self._applied.members
             if member.ordinal != self.own and self._peers.get(member.ordinal) == member.incarnation
         )
 
-    def members(self) -> int:
+    def members(self) -> tuple[int, ...]:
         """See gather.Fetcher."""
-        return self._applied.configuration.size
+        return tuple(member.ordinal for member in self._applied.members)
 
     def local(self, value_id: ValueId, stripe: int) -> Piece | Found:
         """See gather.Fetcher."""

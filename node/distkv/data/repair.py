@@ -14,20 +14,24 @@ from dataclasses import dataclass
 from distkv.coding.checksum import checksum
 from distkv.coding.codec import CodingError
 from distkv.coding.layout import shard_of, stripe_count, stripe_length
+from distkv.data.census import record_of
 from distkv.data.gather import Gather, ShardsGone, rebuilder
 from distkv.data.messages import Code, ShardPiece
+from distkv.data.pace import Pace
 from distkv.data.ports import Applied
 from distkv.data.reader import Reader
 from distkv.data.shards import ShardKeeper
 from distkv.ids import ZERO_BALLOT, Member, ValueId
 from distkv.kernel import Future, Kernel, Task, TimedOut
 from distkv.machine.interface import Record
-from distkv.storage.base import CorruptRow, Engine, Table
+
+PATIENCE = 8.0
+"""Nobody waits for a rebuilt shard, and a second question costs its bytes again."""
 
 
 @dataclass(slots=True)
 class RepairLimits:
-    """How fast, and how patient. Rates in bytes per second of rebuilt pieces."""
+    """How fast, and how patient. Rates in bytes per second, read and written."""
 
     bytes_per_second: float = 64e6
     settle_seconds: float = 2.0
@@ -66,11 +70,11 @@ class Repairer:
     def __init__(
         self,
         kernel: Kernel,
-        engine: Engine,
         applied: Applied,
         own: Member,
         keeper: ShardKeeper,
         reader: Reader,
+        pace: Pace,
         limits: RepairLimits | None = None,
     ) -> None:
         self.limits = limits or RepairLimits()
@@ -78,17 +82,16 @@ class Repairer:
         self.busy = False
         """The pass under way has found something missing."""
         self._kernel = kernel
-        self._engine = engine
         self._applied = applied
         self._own = own
         self._keeper = keeper
         self._reader = reader
+        self._pace = pace
         self._first: deque[ValueId] = deque()
         self._queued: dict[ValueId, None] = {}
         self._recent: deque[tuple[float, ValueId]] = deque()
         self._settling: dict[ValueId, None] = {}
         self._recent_armed = False
-        self._budget_at = 0.0
         self._wakeup: Future[None] = Future()
         self._hurry: Future[None] = Future()
         self._tasks: list[Task[None]] = []
@@ -116,7 +119,7 @@ class Repairer:
             self._first.append(value_id)
             self._wakeup.set_result(None)
 
-    def named(self, value_id: ValueId, key: bytes) -> None:
+    def named(self, value_id: ValueId) -> None:
         """A record names a value: look after a while whether its shard arrived here.
 
         What is named before the start is being caught up with: the first pass looks at it.
@@ -146,7 +149,8 @@ class Repairer:
         ordinal = self._own.ordinal
         if record.value_id != value_id or not 0 <= ordinal < record.size:
             return []
-        if not self._applied.configuration.is_voter(self._own):
+        layout = self._applied.layout(record.epoch)
+        if layout is None or not layout.is_voter(self._own):
             return []
         shard = shard_of(ordinal, value_id, record.size)
         count = stripe_count(record.length, record.stripe_bytes)
@@ -184,7 +188,7 @@ class Repairer:
         progress.scanned = 0
         missing, start = 0, b""
         while True:
-            packed = self._engine.keys(Table.NAME, start, None, limits.records_per_step)
+            packed = self._applied.values(start, limits.records_per_step)
             for raw in packed:
                 progress.scanned += 1
                 value_id = ValueId.unpack(raw)
@@ -205,7 +209,7 @@ class Repairer:
         """Count what is missing before the first pass, which may take hours, mends it."""
         limits, start = self.limits, b""
         while True:
-            packed = self._engine.keys(Table.NAME, start, None, limits.records_per_step)
+            packed = self._applied.values(start, limits.records_per_step)
             for raw in packed:
                 value_id = ValueId.unpack(raw)
                 record = self._record(value_id)[1]
@@ -225,12 +229,10 @@ class Repairer:
 
     def _record(self, value_id: ValueId) -> tuple[bytes | None, Record | None]:
         """Key and record that name a value; no record if its row is rotten."""
-        key = self._applied.key_of(value_id)
-        try:
-            return key, None if key is None else self._applied.record(key)
-        except CorruptRow:
+        key, record = record_of(self._applied, value_id)
+        if key is not None and record is None:
             self.progress.unrepairable += 1
-            return key, None
+        return key, record
 
     async def repair(self, value_id: ValueId) -> bool:
         """Rebuild what is lacking. False: it could not be done now (another pass will try)."""
@@ -241,14 +243,22 @@ class Repairer:
         if not stripes:
             return True
         shard = shard_of(self._own.ordinal, value_id, record.size)
-        gather = Gather(self._reader, record, rebuilder(record, shard), stripes, use_own=False)
+        self._keeper.drop_misplaced(value_id, shard, record)
+        gather = Gather(
+            self._reader,
+            record,
+            rebuilder(record, shard),
+            stripes,
+            use_own=False,
+            patience=PATIENCE,
+        )
         deadline = self._kernel.now + self.limits.value_seconds
         try:
             for stripe in stripes:
                 piece = await self._kernel.within(deadline, gather.next())
                 if not self._keep(key, record, shard, stripe, piece):
                     return self._applied.key_of(value_id) is None
-                await self._throttle(len(piece))
+                await self._pace.spend(len(piece) * (1 + record.data_shards))
         except (ShardsGone, CodingError, TimedOut):
             self.progress.unrepairable += 1
             return self._applied.key_of(value_id) is None
@@ -285,10 +295,3 @@ class Repairer:
             stripes=count,
         )
         return True
-
-    async def _throttle(self, count: int) -> None:
-        """A bucket that holds one second's worth of bytes."""
-        now = self._kernel.now
-        self._budget_at = max(self._budget_at, now - 1.0) + count / self.limits.bytes_per_second
-        if self._budget_at > now:
-            await self._kernel.sleep(self._budget_at - now)

@@ -11,11 +11,18 @@ class Source:
     """Stripes 0 .. n-1 of a value, each `stripe_bytes` long but the last.
 
     A full stripe is cut only once more bytes follow (or none will), so whoever sends
-    stripe s knows whether it is the last one.
+    stripe s knows whether it is the last one. `flowing`: stripes are let go of once all were
+    sent them, so only what is held counts against the budget; such a value cannot be begun
+    again.
     """
 
     def __init__(
-        self, budget: MemoryBudget, stripe_bytes: int, value_max: int, length: int | None
+        self,
+        budget: MemoryBudget,
+        stripe_bytes: int,
+        value_max: int,
+        length: int | None,
+        flowing: bool = False,
     ) -> None:
         """Raises Busy when `length` (if known) does not fit the budget, or TooLarge."""
         self._budget = budget
@@ -30,8 +37,13 @@ class Source:
         self._parts: list[bytes] = []
         self._part_bytes = 0
         self._taken = 0
+        self.flowing = flowing
+        self.released = 0
+        """Stripes below are gone."""
+        self._released_bytes = 0
         if length is not None:
             self._check(length)
+        if length is not None and not flowing:
             budget.take(length)
             self._taken = length
 
@@ -43,7 +55,7 @@ class Source:
         """Take the next bytes. Raises Busy or TooLarge (then the value is given up)."""
         assert not self.finished, "bytes after the end of a value"
         self._check(self.length + len(piece))
-        more = self.length + len(piece) - self._taken
+        more = self.length - self._released_bytes + len(piece) - self._taken
         if more > 0:
             self._budget.take(more)
             self._taken += more
@@ -73,6 +85,16 @@ class Source:
             self.finished = True
             self._append(b"".join(self._parts) if len(self._parts) != 1 else self._parts[0])
             self._parts = []
+
+    def release(self, below: int) -> None:
+        """Of a flowing value: nobody needs these stripes again."""
+        while self.flowing and self.released < min(below, len(self.stripes)):
+            size = len(self.stripes[self.released])
+            self.stripes[self.released] = b""
+            self.released += 1
+            self._released_bytes += size
+            self._taken -= size
+            self._budget.give_back(size)
 
     def whole(self) -> bytes:
         """All of a finished value."""

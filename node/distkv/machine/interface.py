@@ -7,7 +7,7 @@ knowledge), so every node that applied slot s holds equal rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -98,6 +98,8 @@ class Named:
     key: bytes
     value_id: ValueId
     slot: int
+    record: Record | None = field(default=None, compare=False)
+    """The record, as the entry left it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class Superseded:
     """No record refers to this value any more; its shards may go after their grace."""
 
     value_id: ValueId
+    record: Record | None = field(default=None, compare=False)
+    """The record that referred to it, if it was at hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,11 +135,11 @@ class Keyspace:
         if new is not None and new.value_id is not None:
             self.names.put(new.value_id.pack(), key)
             self._membership.count(new.epoch, 1)
-            self._events.append(Named(key, new.value_id, new.slot))
+            self._events.append(Named(key, new.value_id, new.slot, new))
         if old is not None and old.value_id is not None:
             self.names.delete(old.value_id.pack())
             self._membership.count(old.epoch, -1)
-            self._events.append(Superseded(old.value_id))
+            self._events.append(Superseded(old.value_id, old))
 
     def flush(self) -> None:
         """Remove every record; each coded value is superseded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distkv.core.configuration import Configuration
-from distkv.ids import Ballot, ValueId
+from distkv.ids import Ballot, Member, ValueId
 from distkv.machine.interface import Record
 from distkv.machine.machine import Machine
 
@@ -29,6 +29,19 @@ class AppliedState:
         """Members and layout."""
         return self._machine.configuration
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Members of every layout that is not retired, by ordinal."""
+        membership = self._machine.membership
+        if len(membership.layouts) == 1:
+            return self._machine.configuration.members
+        known = {m: None for layout in membership.layouts.values() for m in layout.members}
+        return tuple(sorted(known))
+
+    def layout(self, epoch: int) -> Configuration | None:
+        """A layout epoch that is not retired."""
+        return self._machine.membership.layouts.get(epoch)
+
     def boot_of(self, incarnation: int) -> int:
         """Highest applied boot of the incarnation, 0 if none."""
         known = self._machine.membership.boots.get(incarnation)
@@ -44,5 +57,9 @@ class AppliedState:
         return self._machine.key_of(value_id)
 
     def record(self, key: bytes) -> Record | None:
-        """The record of a key."""
-        return self._machine.record(key)
+        """The record of a key, also one whose time is over. Raises CorruptRow."""
+        return self._machine.keyspace.records.get(key)
+
+    def values(self, start: bytes, limit: int) -> list[bytes]:
+        """Packed value ids that records refer to."""
+        return self._machine.keyspace.names.keys(start, None, limit)

@@ -36,6 +36,8 @@ class MemberOptions:
     repair_bytes_per_second: int = 32 * MEBIBYTE
     repair_pass_every: float = 60.0
     """Pause between two passes over all records in search of missing shards."""
+    restripe_after: float = 10.0
+    """A value coded worse than the layout wants is left alone for so long after it was named."""
     settle_every: float = 5.0
     """How often a coordinator tells, through the log, which of its values are decided."""
     truncate_every: float = 1.0

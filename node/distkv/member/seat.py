@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distkv.core.replica import Replica
-from distkv.data.disperser import DisperserLimits
 from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
-from distkv.data.plane import DataPlane, Limits
-from distkv.data.repair import RepairLimits
-from distkv.data.shards import KeeperLimits
+from distkv.data.plane import DataPlane
 from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed, ShuttingDown
 from distkv.ids import Ballot, Member, node_session
 from distkv.kernel import Future, Kernel, TimedOut
@@ -28,10 +26,12 @@ from distkv.machine.interface import (
 from distkv.machine.machine import Machine, is_founded
 from distkv.machine.membership import Options as StateOptions
 from distkv.machine.snapshot import is_installing
+from distkv.member import restriping
 from distkv.member.applied import AppliedState
 from distkv.member.catchup import SnapshotReceiver, SnapshotServer, finish_install
 from distkv.member.commands import CommandRouter
 from distkv.member.identity import first_configuration
+from distkv.member.limits import limits_of
 from distkv.member.messages import (
     Forward,
     Founding,
@@ -78,7 +78,13 @@ class Seat:
         self.reads = ReadRounds(self.options.pending_reads_max, self.boot)
         self.router = CommandRouter(self.replica, self.pending, self._send)
         self.data = DataPlane(
-            self.kernel, owner.engine, AppliedState(self.machine), self, self, limits_of(self)
+            self.kernel,
+            owner.engine,
+            AppliedState(self.machine),
+            self,
+            self,
+            limits_of(self.options, self.inline_max),
+            partial(restriping.submit, self),
         )
         self.writer = Writer(self)
         self.reader = ReadServer(self)
@@ -394,7 +400,7 @@ class Seat:
         known = self.machine.membership.boots.get(self.member.incarnation)
         if not self.booted and known is not None and known.boot == self.boot:
             self.booted = True
-            self.data.repairer.start()
+            self.data.start()
             self._waiting_for_boot.set_result(None)
 
     # -- housekeeping
@@ -478,14 +484,3 @@ class Seat:
     def status(self) -> dict[str, object]:
         """See Member.status."""
         return status_of(self)
-
-
-def limits_of(seat: Seat) -> Limits:
-    """The bounds of the data plane, from the member's options."""
-    o = seat.options
-    return Limits(
-        KeeperLimits(grace_seconds=o.grace, grace_bytes=o.grace_bytes),
-        DisperserLimits(seat.inline_max, o.value_max, o.stripe_bytes),
-        RepairLimits(bytes_per_second=o.repair_bytes_per_second, pass_seconds=o.repair_pass_every),
-        o.memory_in_flight,
-    )

@@ -140,15 +140,18 @@ class Naming(NamedTuple):
 
 
 def namings(command: bytes) -> list[Naming]:
-    """Every coded put in a packed command."""
+    """Every coded put, and every value put in place of another, in a packed command."""
     fields = msgpack.unpackb(command, use_list=False)
     if fields[0] != 1:
         return []
-    return [
-        Naming(m[1], m[7], tuple(zip(m[15][::2], m[15][1::2], strict=True)))
-        for m in fields[5]
-        if m[0] == 2
-    ]
+    found = []
+    for mutation in fields[5]:
+        at = {2: 7, 9: 3}.get(mutation[0])  # a coded put, a re-striped value
+        if at is not None:
+            holders = mutation[at + 8]
+            pairs = tuple(zip(holders[::2], holders[1::2], strict=True))
+            found.append(Naming(mutation[1], mutation[at], pairs))
+    return found
 
 
 def commands_of(entry: bytes) -> list[bytes]:

@@ -18,6 +18,7 @@ from distkv.data.messages import ShardStored
 from distkv.member.messages import Forward
 from distkv.simulation import disk as raw
 from distkv.simulation.disk import Coded, Disk
+from distkv.simulation.recoding import RecodingCheck
 from distkv.storage.base import Delete, Put, StorageOperation, Table
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Checker:
         """Slot -> entry, as the first node applied it."""
         self.values_checked = 0
         self.coded_named = 0
+        self.recoding = RecodingCheck(world)
         self._versions: dict[tuple[bytes, int], object] = {}
         self._submitted: dict[bytes, None] = {}
         self._dropped: dict[tuple[int, bytes], None] = {}
@@ -171,6 +173,7 @@ class Checker:
         assert host.member is not None
         assert host.member.seat is not None
         machine = host.member.seat.machine
+        self.recoding.applied(machine, slot, entry)
         for key, value_id in raw.named_values(entry):
             record = machine.record(key)
             if record is None or record.value_id is None or record.value_id.pack() != value_id:

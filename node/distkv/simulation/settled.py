@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distkv.simulation import disk as raw
-from distkv.simulation import history
+from distkv.simulation import history, recoding
 from distkv.simulation.clients import COUNTERS, LISTS, REGISTERS
 from distkv.simulation.disk import Disk
 from distkv.storage.base import Table
@@ -59,7 +59,7 @@ class Settlement:
         if len(applied) > 1:
             return f"applied slots differ: {applied}"
         for host in world.hosts:
-            problem = self._shards(host) or self._leaks(host)
+            problem = self._shards(host) or self._leaks(host) or recoding.under_coded(world, host)
             if problem:
                 return f"node {host.ordinal} {problem}"
         return self._unequal()

@@ -15,7 +15,7 @@ from simulation.full.mutating import MUTATIONS, Patch, installed, mutation
 from distkv.coding.checksum import checksum
 from distkv.core import leader as leader_module
 from distkv.core.messages import Accept
-from distkv.data import repair, rows
+from distkv.data import repair
 from distkv.data.attempt import Attempt, State
 from distkv.data.disperser import Disperser
 from distkv.data.grace import Grace
@@ -239,7 +239,7 @@ def shards_dropped_on_reconnect(patch: Patch) -> None:
     def peer_up(self: DataPlane, member: Any) -> None:
         original(self, member)
         keeper = self.keeper
-        for value_id, shard in list(keeper._shards.items()):
+        for value_id, shard in list(keeper.shelf.shards.items()):
             if value_id.incarnation == member.incarnation and not shard.named:
                 keeper._drop(value_id)
 
@@ -270,10 +270,10 @@ def shards_dropped_before_apply(patch: Patch) -> None:
                     record = self.machine.record(key)
                     if record is not None and record.value_id is not None:
                         keeper = self.data.keeper
-                        shard = keeper._find(record.value_id)
+                        shard = keeper.shelf.find(record.value_id)
                         if shard is not None:
-                            keeper._forget(record.value_id)
-                            keeper._delete_rows(record.value_id, shard.header.stripes)
+                            keeper.shelf.forget(record.value_id)
+                            keeper.shelf.delete_rows(record.value_id, shard.header.stripes)
         original(self, peer, message)
 
     patch(Seat, "receive", receive)
@@ -288,7 +288,7 @@ def shards_dropped_after_a_while(patch: Patch) -> None:
         original(self, sender, piece, stripes)
 
         def collect() -> None:
-            shard = self._shards.get(piece.value_id)
+            shard = self.shelf.shards.get(piece.value_id)
             if shard is not None and not shard.named:
                 self._drop(piece.value_id)
 
@@ -320,9 +320,9 @@ def superseded_shards_forgotten_at_restart(patch: Patch) -> None:
     """After a restart only shards that may still be named are remembered."""
     original = ShardKeeper._load_one
 
-    def load_one(self: ShardKeeper, value_id: Any, row: bytes) -> None:
-        if judge(self._applied, value_id, rows.unpack_header(row).stamp) is not Verdict.RULED_OUT:
-            original(self, value_id, row)
+    def load_one(self: ShardKeeper, value_id: Any, header: Any) -> None:
+        if judge(self._applied, value_id, header.stamp) is not Verdict.RULED_OUT:
+            original(self, value_id, header)
 
     patch(ShardKeeper, "_load_one", load_one)
 

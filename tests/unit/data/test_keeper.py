@@ -314,7 +314,7 @@ def test_memory_holds_only_what_may_change() -> None:
     world.step(1.0)
     keeper = world.nodes[0].plane.keeper
     assert keeper.counters.held == 199
-    assert len(keeper._shards) == len(keeper._gone) == 0
+    assert len(keeper.shelf.shards) == len(keeper.shelf.gone) == 0
 
 
 STEPS = st.lists(

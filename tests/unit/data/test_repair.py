@@ -57,7 +57,7 @@ def test_a_node_away_during_the_write_catches_up_by_itself() -> None:
     world.nodes[4].plane.repairer.start()
     world.put(b"other", None)
     world.nodes[4].state.put(b"key", world.record_of(written, 1))
-    world.nodes[4].plane.repairer.named(written.value_id, b"key")
+    world.nodes[4].plane.repairer.named(written.value_id)
     world.until(lambda: world.complete(4, written))
     assert world.nodes[4].plane.repairer.progress.rebuilt == 1
 
@@ -78,7 +78,7 @@ def test_a_read_that_misses_a_shard_goes_first() -> None:
 
 
 def test_rate_is_kept() -> None:
-    world = World(repair=RepairLimits(bytes_per_second=10_000))
+    world = World(repair=RepairLimits(bytes_per_second=40_000))
     for i in range(10):
         world.write(b"k%d" % i, sample(12_000, i))
     world.step(3.0)
@@ -109,7 +109,7 @@ def test_unrepairable_is_counted_and_tried_again() -> None:
 
 
 def test_resumes_after_a_crash_in_the_middle() -> None:
-    world = World(repair=RepairLimits(bytes_per_second=2000))
+    world = World(repair=RepairLimits(bytes_per_second=8000))
     written = world.write(b"key", sample(30_000))
     world.step(3.0)
     wipe(world, 3)
@@ -152,7 +152,7 @@ def test_what_is_named_before_the_start_is_not_still_under_way() -> None:
     world.restart(4)
     world.nodes[4].state.put(b"key", world.record_of(written, 1))
     repairer = world.nodes[4].plane.repairer
-    repairer.named(written.value_id, b"key")
+    repairer.named(written.value_id)
     for other in range(4):
         world.kill(other)
     repairer.start()

@@ -15,6 +15,7 @@ from distkv.data.messages import DataMessage
 from distkv.data.plane import DataPlane, Limits
 from distkv.data.ports import Addressed
 from distkv.data.repair import RepairLimits
+from distkv.data.restripe import RestripeLimits
 from distkv.data.shards import KeeperLimits
 from distkv.ids import Ballot, Member, ValueId
 from distkv.kernel import Future, Kernel
@@ -127,12 +128,28 @@ class State:
     def __init__(self, configuration: Configuration, engine: DictEngine) -> None:
         self.applied = 0
         self.barrier = Ballot(1, 0, configuration.members[0].incarnation)
-        self.configuration = configuration
+        self.layouts = {configuration.epoch: configuration}
         self.boots: dict[int, int] = {}
         self.settled: dict[tuple[int, int], int] = {}
         self.names: dict[ValueId, bytes] = {}
         self.records: dict[bytes, Record] = {}
         self._engine = engine
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        known = {m: None for layout in self.layouts.values() for m in layout.members}
+        return tuple(sorted(known))
+
+    def layout(self, epoch: int) -> Configuration | None:
+        return self.layouts.get(epoch)
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.layouts[max(self.layouts)]
+
+    @configuration.setter
+    def configuration(self, configuration: Configuration) -> None:
+        self.layouts[configuration.epoch] = configuration
 
     def boot_of(self, incarnation: int) -> int:
         return self.boots.get(incarnation, 0)
@@ -146,6 +163,9 @@ class State:
     def record(self, key: bytes) -> Record | None:
         return self.records.get(key)
 
+    def values(self, start: bytes, limit: int) -> list[bytes]:
+        return [raw for raw in sorted(v.pack() for v in self.names) if raw >= start][:limit]
+
     def put(self, key: bytes, record: Record | None) -> list[Event]:
         """Apply a put (or a delete): the record takes the place of the old one."""
         events: list[Event] = []
@@ -153,12 +173,12 @@ class State:
         if old is not None and old.value_id is not None:
             del self.names[old.value_id]
             self._engine.settle(Delete(Table.NAME, old.value_id.pack()))
-            events.append(Superseded(old.value_id))
+            events.append(Superseded(old.value_id, old))
         if record is not None and record.value_id is not None:
             self.records[key] = record
             self.names[record.value_id] = key
             self._engine.settle(Put(Table.NAME, record.value_id.pack(), key))
-            events.insert(0, Named(key, record.value_id, record.slot))
+            events.insert(0, Named(key, record.value_id, record.slot, record))
         return events
 
 
@@ -185,7 +205,13 @@ class Node:
         self._armed = False
         self.full: dict[int, None] = {}
         self.plane = DataPlane(
-            self.world.kernel, self.engine, self.state, self, self, self.world.limits
+            self.world.kernel,
+            self.engine,
+            self.state,
+            self,
+            self,
+            self.world.limits,
+            self.world.restripe,
         )
         self.plane.load()
 
@@ -255,6 +281,7 @@ class World:
             keeper or KeeperLimits(),
             disperser or DisperserLimits(inline_max=64, stripe_bytes=3000),
             repair or RepairLimits(),
+            RestripeLimits(settle_seconds=1.0),
             memory,
         )
         members = tuple(Member(i, 1000 + i) for i in range(k + m))
@@ -265,6 +292,7 @@ class World:
         self.lost: Callable[[int, int, DataMessage], bool] = lambda a, b, message: False
         self.capacity = 1 << 30
         self.sent_bytes = 0
+        self.refuse_restripes = False
         self.traffic: list[tuple[int, int, DataMessage]] = []
         self._order: dict[tuple[int, int, int], float] = {}
         self._queued: dict[tuple[int, int], int] = {}
@@ -322,7 +350,7 @@ class World:
     def kill(self, ordinal: int) -> None:
         node = self.nodes[ordinal]
         node.alive = False
-        node.plane.repairer.stop()
+        node.plane.stop()
         for other in range(len(self.nodes)):
             if other != ordinal:
                 self.cut(ordinal, other)
@@ -344,6 +372,19 @@ class World:
                 node.state.applied = self.slot
                 node.plane.apply_events(change(node.state))
                 node.wake()
+
+    def restripe(self, key: bytes, old: ValueId, value: Dispersed, deadline: float) -> Future[bool]:
+        """The log's compare-and-set of the value id: an entry that everybody applies."""
+        self.slot += 1
+        placed: Future[bool] = Future()
+        known = [n.state.records.get(key) for n in self.nodes if n.alive]
+        same = known[0] is not None and known[0].value_id == old
+        placed.set_result(same and not self.refuse_restripes)
+        if same and not self.refuse_restripes:
+            assert known[0] is not None
+            record = self.record_of(value, self.slot)._replace(version=known[0].version)
+            self.apply(lambda state: state.put(key, record))
+        return placed
 
     def put(self, key: bytes, value: Dispersed | None, only: list[int] | None = None) -> None:
         self.slot += 1
@@ -415,7 +456,7 @@ class World:
         while True:
             for node in self.nodes:
                 keeper = node.plane.keeper
-                if keeper._writes or keeper._replies or keeper._stored:
+                if keeper.shelf.writes or keeper._replies or keeper._stored:
                     node.wake()
             when = self.kernel.next_timer()
             if when is None or when > end:
