@@ -16,10 +16,11 @@ from distkv.coding.layout import shard_bytes
 from distkv.core.configuration import Configuration
 from distkv.data.attempt import Attempt, State, Target
 from distkv.data.choose import Chooser, Measurements
-from distkv.data.messages import Code, Refusal
+from distkv.data.messages import Refusal
+from distkv.data.ports import Dispersed
 from distkv.data.source import Source
 from distkv.errors import DeadlineExceeded, DiskFull, DistKVError, NoQuorum, NotFormed
-from distkv.ids import Ballot, Member, ValueId
+from distkv.ids import Ballot, Member
 from distkv.kernel import Future, Kernel, Timer
 
 WINDOW_BYTES = 4 << 20
@@ -27,18 +28,6 @@ WINDOW_BYTES = 4 << 20
 
 _UNKNOWN_LENGTH = 1 << 20
 _STALE_RETRY = 0.02
-
-
-class Dispersed(NamedTuple):
-    """Enough members hold the value durably: what its put command names."""
-
-    value_id: ValueId
-    code: Code
-    length: int
-    checksum: int
-    stamp: Ballot
-    epoch: int
-    holders: tuple[Member, ...]
 
 
 class Inline(NamedTuple):

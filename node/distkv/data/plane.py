@@ -11,6 +11,8 @@ from collections import deque
 from typing import NamedTuple
 
 from distkv.data.disperser import Disperser, DisperserLimits
+from distkv.data.finding import Finder
+from distkv.data.losses import Losses
 from distkv.data.memory import MemoryBudget
 from distkv.data.messages import (
     DataMessage,
@@ -25,7 +27,7 @@ from distkv.data.pace import Pace
 from distkv.data.ports import Addressed, Applied, Coordinator, Outbox
 from distkv.data.reader import Reader
 from distkv.data.repair import Repairer, RepairLimits
-from distkv.data.restripe import RestripeLimits, Restriper, Submit
+from distkv.data.restripe import RestripeLimits, Restriper
 from distkv.data.sending import PolledOutbox, Sender, answers
 from distkv.data.shards import KeeperLimits, ShardKeeper
 from distkv.ids import Member
@@ -68,9 +70,7 @@ class DataPlane:
         coordinator: Coordinator,
         outbox: Outbox,
         limits: Limits,
-        submit: Submit,
     ) -> None:
-        """`submit`: how a value that was coded anew gets into the log."""
         own = coordinator.member
         self.own = own
         self.peers: dict[int, int] = {}
@@ -92,19 +92,24 @@ class DataPlane:
         self.reader = Reader(
             kernel, applied, own, self.sender, self.keeper, self.peers, self.budget
         )
+        self.losses = Losses(engine, applied, coordinator.wall_ms)
+        self.finder = Finder(kernel, applied, coordinator, self.reader, self.losses)
         self.pace = Pace(kernel, limits.repair.bytes_per_second)
         self.repairer = Repairer(
             kernel, applied, own, self.keeper, self.reader, self.pace, limits.repair
         )
+        self.reader.on_lost = self.losses.note
+        self.reader.on_whole = self.losses.off
+        self.repairer.on_lost = self.finder.suspect
         self.restriper = Restriper(
             kernel,
             applied,
-            own,
+            coordinator,
             self.disperser,
             self.reader,
             self.pace,
             self.peers,
-            submit,
+            self.losses,
             limits.restripe,
         )
         self.keeper.shelf.on_rotten = self.repairer.want
@@ -114,6 +119,7 @@ class DataPlane:
     def load(self) -> None:
         """Rebuild the tables of the keeper; the applied state must be loaded before."""
         self.keeper.load()
+        self.losses.load()
         self.restriper.layout_changed()
 
     def start(self) -> None:
@@ -138,6 +144,7 @@ class DataPlane:
         if self.repairer.missing:
             self.repairer.hurry()
         self.restriper.hurry()
+        self.finder.look_again()
 
     def peer_down(self, ordinal: int) -> None:
         """The connection is gone, with all that was not yet delivered."""
@@ -196,6 +203,7 @@ class DataPlane:
                 self.restriper.named(event)
             elif isinstance(event, Superseded):
                 self.restriper.superseded(event)
+                self.losses.off(event.value_id)
             elif isinstance(event, ConfigurationChanged):
                 self.restriper.layout_changed()
 
@@ -209,7 +217,7 @@ class DataPlane:
                 self._own_stored.append((turn, addressed.message))
             else:
                 after.append(addressed)
-        return Drained(self.keeper.drain_writes(), after)
+        return Drained(self.keeper.drain_writes() + self.losses.drain_writes(), after)
 
     @property
     def own_waiting(self) -> int:
@@ -219,7 +227,7 @@ class DataPlane:
     @property
     def has_output(self) -> bool:
         """Whether `drain` would give anything."""
-        return self.keeper.has_output
+        return self.keeper.has_output or bool(self.losses.writes)
 
     def flushed(self, turn: int) -> None:
         """Everything up to the batch of `turn` is durable."""

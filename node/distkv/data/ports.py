@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from distkv.core.configuration import Configuration
-from distkv.data.messages import DataMessage
+from distkv.data.messages import Code, DataMessage
 from distkv.ids import Ballot, Member, ValueId
+from distkv.kernel import Future
 from distkv.machine.interface import Record
 from distkv.transport.base import STREAMS
+
+
+class Dispersed(NamedTuple):
+    """Enough members hold the value durably: what its put command names."""
+
+    value_id: ValueId
+    code: Code
+    length: int
+    checksum: int
+    stamp: Ballot
+    epoch: int
+    holders: tuple[Member, ...]
 
 
 class Outbox(Protocol):
@@ -67,6 +80,19 @@ class Coordinator(Protocol):
 
     def stamp(self) -> Ballot:
         """Highest ballot known to lead: a put dispersed under it counts until a later barrier."""
+
+    def wall_ms(self) -> int:
+        """This node's clock, ms since 1970."""
+
+    def current(self, deadline: float) -> Future[None]:
+        """Done once the applied state is at least as new as the cluster's at this moment."""
+
+    def restripe(
+        self, key: bytes, old: ValueId, dispersed: Dispersed, deadline: float
+    ) -> Future[bool]:
+        """Put a value that was coded anew in the place of the old one, through the log. True
+        once it is there, False if something else is, or it was refused. Fails with a
+        DistKVError."""
 
 
 class Addressed(NamedTuple):

@@ -44,6 +44,10 @@ class Reader:
         self.reads = Measurements()
         self.on_short: Callable[[ValueId], None] | None = None
         """A read missed the own shard of a value: repair it first."""
+        self.on_lost: Callable[[ValueId, int, int], None] | None = None
+        """on_lost(value id, shards that exist, k_e): everybody answered, it cannot be rebuilt."""
+        self.on_whole: Callable[[ValueId], None] | None = None
+        """A value was read whole."""
         self._applied = applied
         self._sender = sender
         self._keeper = keeper
@@ -143,7 +147,7 @@ class Reader:
                 tries = tries + 1 if newer.value_id == record.value_id else 0
                 record = newer
                 if tries >= TRIES:
-                    raise lost(gone) from gone
+                    raise self.lost(gone, record) from gone
                 if tries:
                     await self._pause(deadline)
 
@@ -153,18 +157,33 @@ class Reader:
             raise DeadlineExceeded("the shards could not be gathered before the deadline")
         await self.kernel.sleep(RETRY_SECONDS)
 
-    def stream(self, record: Record, deadline: float) -> Stream:
-        """A Download of the record's value."""
-        return Stream(self, record, deadline)
+    def stream(
+        self,
+        record: Record,
+        deadline: float,
+        refresh: Callable[[], Awaitable[Record | None]] | None = None,
+    ) -> Stream:
+        """A Download of the record's value. `refresh` gives the key's record as of a new read
+        index, so that a lost value is told from one that was superseded."""
+        return Stream(self, record, deadline, refresh)
 
+    def whole(self, record: Record) -> None:
+        """Its shards sufficed."""
+        if self.on_whole is not None and record.value_id is not None:
+            self.on_whole(record.value_id)
 
-def lost(gone: ShardsGone) -> DistKVError:
-    """What to tell of a record that still names a value with too few shards."""
-    if gone.silent:
-        return NoQuorum(
-            f"too few shards answer; members {list(gone.silent)} are cut off and may hold more"
+    def lost(self, gone: ShardsGone, record: Record) -> DistKVError:
+        """What to tell of a record that is current and names a value with too few shards."""
+        if gone.silent:
+            return NoQuorum(
+                f"too few shards answer; members {list(gone.silent)} are cut off and may hold more"
+            )
+        if self.on_lost is not None:
+            self.on_lost(gone.value_id, gone.shards, record.data_shards)
+        return DataLost(
+            f"every member answered: {gone.shards} shards of this value are left and "
+            f"{record.data_shards} are needed; it is listed until it is overwritten or deleted"
         )
-    return DataLost("every member answered, and too few shards of this value are left")
 
 
 class Stream:
@@ -174,8 +193,15 @@ class Stream:
     wrong value is never complete.
     """
 
-    def __init__(self, reader: Reader, record: Record, deadline: float) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        record: Record,
+        deadline: float,
+        refresh: Callable[[], Awaitable[Record | None]] | None = None,
+    ) -> None:
         self.length = record.length
+        self._refresh = refresh
         self._reader = reader
         self._record = record
         self._deadline = deadline
@@ -197,6 +223,9 @@ class Stream:
         except TimedOut:
             self.close()
             raise DeadlineExceeded("the shards did not arrive before the deadline") from None
+        except ShardsGone as gone:
+            self.close()
+            raise await self._judged(gone) from gone
         except CodingError as error:
             raise Corrupt(f"shards of this value do not fit together: {error}") from error
         self._checksum = extend(self._checksum, part)
@@ -205,7 +234,17 @@ class Stream:
             self.close()
             if self._checksum != self._record.checksum:
                 raise Corrupt("the value read back fails its checksum")
+            self._reader.whole(self._record)
         return part
+
+    async def _judged(self, gone: ShardsGone) -> DistKVError:
+        """A value that is still the key's, and of which too little is left, is lost."""
+        if self._refresh is None or gone.silent:
+            return gone
+        newer = await self._refresh()
+        if newer is None or newer.value_id != self._record.value_id:
+            return gone
+        return self._reader.lost(gone, self._record)
 
     def close(self) -> None:
         """Stop; nothing more is fetched."""

@@ -8,6 +8,7 @@ Everything is idempotent: pieces rebuilt before a crash are found again by the n
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -79,6 +80,8 @@ class Repairer:
     ) -> None:
         self.limits = limits or RepairLimits()
         self.progress = RepairProgress()
+        self.on_lost: Callable[[ValueId, ShardsGone, int], None] | None = None
+        """Too few shards of a value answered: on_lost(value id, what is missing, k_e)."""
         self.busy = False
         """The pass under way has found something missing."""
         self._kernel = kernel
@@ -259,8 +262,10 @@ class Repairer:
                 if not self._keep(key, record, shard, stripe, piece):
                     return self._applied.key_of(value_id) is None
                 await self._pace.spend(len(piece) * (1 + record.data_shards))
-        except (ShardsGone, CodingError, TimedOut):
+        except (ShardsGone, CodingError, TimedOut) as error:
             self.progress.unrepairable += 1
+            if isinstance(error, ShardsGone) and self.on_lost is not None:
+                self.on_lost(value_id, error, record.data_shards)
             return self._applied.key_of(value_id) is None
         finally:
             gather.close()

@@ -15,25 +15,21 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from distkv.data.census import Census, record_of
-from distkv.data.dispersal import Dispersal, Dispersed, Inline, Phase
+from distkv.data.dispersal import Dispersal, Inline, Phase
 from distkv.data.disperser import Disperser
+from distkv.data.losses import Losses
 from distkv.data.pace import Pace
-from distkv.data.ports import Applied
+from distkv.data.ports import Applied, Coordinator, Dispersed
 from distkv.data.reader import Reader
 from distkv.errors import DistKVError
-from distkv.ids import Member, ValueId
+from distkv.ids import ValueId
 from distkv.kernel import Future, Kernel, Task, TimedOut
 from distkv.machine.interface import Named, Record, Superseded
-
-Submit = Callable[[bytes, ValueId, Dispersed, float], Future[bool]]
-"""submit(key, old value id, new value, deadline): True once it is in the old one's place, False
-if something else is, or it was refused. Fails with DistKVError."""
-
 
 _LONG = 3600.0
 
@@ -79,12 +75,12 @@ class Restriper:
         self,
         kernel: Kernel,
         applied: Applied,
-        own: Member,
+        coordinator: Coordinator,
         disperser: Disperser,
         reader: Reader,
         pace: Pace,
         peers: dict[int, int],
-        submit: Submit,
+        losses: Losses,
         limits: RestripeLimits | None = None,
     ) -> None:
         """`peers`: ordinal -> incarnation of those connected, kept up to date by the owner."""
@@ -93,12 +89,13 @@ class Restriper:
         self.census = Census(kernel, applied)
         self._kernel = kernel
         self._applied = applied
-        self._own = own
+        self._own = coordinator.member
+        self._coordinator = coordinator
         self._disperser = disperser
         self._reader = reader
         self._pace = pace
         self._peers = peers
-        self._submit = submit
+        self._losses = losses
         self._young: deque[tuple[float, ValueId]] = deque()
         self._too_young: dict[ValueId, None] = {}
         self._pass_due = False
@@ -232,7 +229,7 @@ class Restriper:
 
     def _mine(self, value_id: ValueId) -> bool:
         """Whether it wants coding anew, that would help now, and it falls to this member."""
-        if value_id in self._too_young:
+        if value_id in self._too_young or value_id in self._losses:
             return False
         record = record_of(self._applied, value_id)[1]
         if record is None or not self.census.wants(record) or not self.improves(record):
@@ -264,7 +261,7 @@ class Restriper:
         try:
             dispersed = await self._disperse(dispersal, record, deadline)
             submitted = True
-            placed = await self._submit(key, value_id, dispersed, deadline)
+            placed = await self._coordinator.restripe(key, value_id, dispersed, deadline)
         except (DistKVError, TimedOut):
             self.progress.failed += 1
             return False

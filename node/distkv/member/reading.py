@@ -9,7 +9,6 @@ from distkv.kernel import Future, TimedOut
 from distkv.machine.interface import Record
 from distkv.operations import (
     Count,
-    Download,
     Get,
     GetMany,
     Meta,
@@ -102,12 +101,13 @@ class ReadServer:
     ) -> Value | None:
         """The value of a coded record, or of what replaced it meanwhile."""
         seat = self._seat
-        if record.length > seat.options.stream_above and not whole:
-            return Value(meta_of(record), self._stream(record, deadline))
 
         async def refresh() -> Record | None:
             await seat.reads.wait(deadline)
             return seat.machine.record(key)
+
+        if record.length > seat.options.stream_above and not whole:
+            return Value(meta_of(record), seat.data.reader.stream(record, deadline, refresh))
 
         found, data = await seat.data.reader.read_current(record, refresh, deadline)
         if found is None:
@@ -115,9 +115,6 @@ class ReadServer:
         if found.value is not None:
             return Value(meta_of(found), found.value)
         return Value(meta_of(found), data)
-
-    def _stream(self, record: Record, deadline: float) -> Download:
-        return self._seat.data.reader.stream(record, deadline)
 
     async def whole(self, key: bytes, deadline: float) -> Value | None:
         """The current value as bytes, from a new read index."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkv.data.dispersal import Dispersed
+from distkv.data.ports import Dispersed
 from distkv.errors import Busy
 from distkv.ids import ValueId
 from distkv.kernel import Future
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def submit(
     seat: Seat, key: bytes, old: ValueId, dispersed: Dispersed, deadline: float
 ) -> Future[bool]:
-    """See data.restripe.Submit."""
+    """See data.ports.Coordinator.restripe."""
     placed: Future[bool] = Future()
     if seat.pending.full or seat.closing:
         placed.set_exception(Busy("commands of clients come first; it is tried again"))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Coroutine
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distkv.core.replica import Replica
 from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
 from distkv.data.plane import DataPlane
+from distkv.data.ports import Dispersed
 from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed, ShuttingDown
-from distkv.ids import Ballot, Member, node_session
+from distkv.ids import Ballot, Member, ValueId, node_session
 from distkv.kernel import Future, Kernel, TimedOut
 from distkv.machine.commands import pack_boot, pack_formed, pack_open, pack_settled, pack_tick
 from distkv.machine.interface import (
@@ -84,7 +84,6 @@ class Seat:
             self,
             self,
             limits_of(self.options, self.inline_max),
-            partial(restriping.submit, self),
         )
         self.writer = Writer(self)
         self.reader = ReadServer(self)
@@ -152,6 +151,20 @@ class Seat:
     def stamp(self) -> Ballot:
         """The highest ballot known to lead."""
         return self.replica.ballot
+
+    def wall_ms(self) -> int:
+        """This node's clock, ms since 1970."""
+        return self.owner.wall_ms
+
+    def current(self, deadline: float) -> Future[None]:
+        """Done once the applied state is as new as the cluster's is now."""
+        return self.reads.wait(deadline)
+
+    def restripe(
+        self, key: bytes, old: ValueId, dispersed: Dispersed, deadline: float
+    ) -> Future[bool]:
+        """Put a value that was coded anew in the place of the old one."""
+        return restriping.submit(self, key, old, dispersed, deadline)
 
     def send(self, ordinal: int, message: DataMessage, stream: int) -> bool:
         """Pieces, and what must stay behind them, go as bulk; small answers ahead of it."""

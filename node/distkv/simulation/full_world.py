@@ -130,7 +130,7 @@ class World:
             grace_bytes=1 << 20,
             repair_pass_every=2.0,
             settle_every=self.rng.choice((0.3, 2.0)),
-            restripe_after=1.0,
+            restripe_after=1.0 if seed % 2 else 0.0,
             truncate_every=0.3,
         )
         stripe = self.member_options.stripe_bytes

@@ -1,4 +1,4 @@
-"""What must be true of re-striping: it changes no version, and in the end nothing is under-coded."""
+"""What must be true of re-striping: no version changes, and in the end nothing is under-coded."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from simulation.full import mutations_healing as healing
 from simulation.full import mutations_state as state
 from simulation.full.mutating import MUTATIONS, Patch, installed, mutation
 
@@ -30,7 +31,7 @@ from distkv.member.seat import Seat
 from distkv.member.writing import Writer
 from distkv.simulation.disk import named_values
 
-__all__ = ["MUTATIONS", "installed", "state"]
+__all__ = ["MUTATIONS", "healing", "installed", "state"]
 
 
 # -- dispersal -------------------------------------------------------------------------------

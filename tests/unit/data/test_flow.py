@@ -3,8 +3,9 @@
 import pytest
 from unit.data.world import World, sample
 
-from distkv.data.dispersal import Dispersed, Inline
+from distkv.data.dispersal import Inline
 from distkv.data.gather import ShardsGone
+from distkv.data.ports import Dispersed
 from distkv.errors import DataLost, DeadlineExceeded, DiskFull, NoQuorum
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from unit.data.world import World, sample
 
 from distkv.core.configuration import Configuration
-from distkv.data.dispersal import Dispersed
 from distkv.data.messages import ShardPiece
+from distkv.data.ports import Dispersed
 from distkv.ids import Member
 from distkv.machine.interface import ConfigurationChanged, Event
 

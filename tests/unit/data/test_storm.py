@@ -11,9 +11,8 @@ from unit.data.world import World, sample
 
 from distkv.coding.layout import stripe_count
 from distkv.data import rows
-from distkv.data.dispersal import Dispersed
 from distkv.data.messages import ShardPiece, ShardStored
-from distkv.data.ports import Addressed
+from distkv.data.ports import Addressed, Dispersed
 from distkv.data.repair import RepairLimits
 from distkv.data.shards import KeeperLimits, ShardKeeper
 from distkv.errors import DistKVError

@@ -9,11 +9,10 @@ from typing import Any
 
 from distkv.coding.layout import shard_of, stripe_count
 from distkv.core.configuration import Configuration
-from distkv.data.dispersal import Dispersed
 from distkv.data.disperser import DisperserLimits
 from distkv.data.messages import DataMessage
 from distkv.data.plane import DataPlane, Limits
-from distkv.data.ports import Addressed
+from distkv.data.ports import Addressed, Dispersed
 from distkv.data.repair import RepairLimits
 from distkv.data.restripe import RestripeLimits
 from distkv.data.shards import KeeperLimits
@@ -198,6 +197,17 @@ class Node:
     def stamp(self) -> Ballot:
         return max(self.world.leader, self.state.barrier)
 
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + int(self.world.kernel.now * 1000)
+
+    def current(self, deadline: float) -> Future[None]:
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def restripe(self, key: bytes, old: ValueId, value: Dispersed, deadline: float) -> Future[bool]:
+        return self.world.restripe(key, old, value)
+
     def start(self) -> None:
         self.alive = True
         self.boot += 1
@@ -211,7 +221,6 @@ class Node:
             self,
             self,
             self.world.limits,
-            self.world.restripe,
         )
         self.plane.load()
 
@@ -373,7 +382,7 @@ class World:
                 node.plane.apply_events(change(node.state))
                 node.wake()
 
-    def restripe(self, key: bytes, old: ValueId, value: Dispersed, deadline: float) -> Future[bool]:
+    def restripe(self, key: bytes, old: ValueId, value: Dispersed) -> Future[bool]:
         """The log's compare-and-set of the value id: an entry that everybody applies."""
         self.slot += 1
         placed: Future[bool] = Future()
