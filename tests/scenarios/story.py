@@ -52,7 +52,8 @@ from distkv.operations import (
 from distkv.simulation import disk as raw
 from distkv.simulation import values
 from distkv.simulation.disk import Disk
-from distkv.simulation.full_world import CALM, World
+from distkv.simulation.full_faults import CALM
+from distkv.simulation.full_world import World
 from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.settled import Settlement
 from distkv.storage.base import Table

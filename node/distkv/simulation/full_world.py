@@ -9,15 +9,22 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from distkv.core.options import ReplicaOptions
 from distkv.member.messages import Founding
-from distkv.member.options import MemberOptions
 from distkv.simulation import settled
 from distkv.simulation.clients import Client
 from distkv.simulation.full_check import Checker
+from distkv.simulation.full_faults import (
+    CALM,
+    OF_DATAGRAMS,
+    Faults,
+    draw_faults,
+    draw_geometry,
+    draw_options,
+)
 from distkv.simulation.history import Call
+from distkv.simulation.hubs import HubNetwork
 from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.network import Network
 from distkv.simulation.owner import Owner
@@ -29,120 +36,53 @@ class Violation(Exception):
     """A promise was broken in this world."""
 
 
+REAL_TRANSPORT = 0.3
+"""Share of the worlds in which messages travel through the production transport."""
 CONVERGE_SECONDS = 90.0
 NUDGE_AFTER = 30.0
 """When a calm world keeps garbage this long, its leader is started anew once: values whose
 outcome nobody learnt are ruled out by the next barrier."""
 
 
-class Faults(NamedTuple):
-    """Rates per message, or per second of virtual time; times in seconds."""
-
-    loss: float
-    late_max: float
-    reset: float
-    crash: float
-    kill_leader: float
-    partition: float
-    one_way: float
-    slow_disk: float
-    full_disk: float
-    rot: float
-    clock: float
-    wipe: float
-    crash_at_flush: float
-    transfer: float
-    echo: float
-    """Chance that commands on their way to a leader reach whoever leads a while later, again."""
-    duration: float
-
-
-def draw_faults(rng: random.Random) -> Faults:
-    """Some worlds know few kinds of faults, most have several."""
-
-    def rate(top: float, chance: float = 0.5) -> float:
-        return rng.random() * top if rng.random() < chance else 0.0
-
-    return Faults(
-        loss=rate(0.1),
-        late_max=rng.choice((0.02, 0.1, 0.6)),
-        reset=rate(0.004, 0.4),
-        crash=rate(0.8),
-        kill_leader=rate(0.8, 0.4),
-        partition=rate(0.8),
-        one_way=rate(0.6, 0.3),
-        slow_disk=rate(1.5, 0.4),
-        full_disk=rate(0.3, 0.2),
-        rot=rate(1.0, 0.3),
-        clock=rate(0.5, 0.3),
-        wipe=rate(0.4, 0.4),
-        crash_at_flush=rate(0.02, 0.3),
-        transfer=rate(0.5, 0.2),
-        echo=rate(0.3, 0.4),
-        duration=rng.uniform(4.0, 8.0),
-    )
-
-
-CALM = Faults(**dict.fromkeys(Faults._fields, 0.0))
-
-
-def draw_geometry(rng: random.Random) -> tuple[int, int]:
-    """(k, m); five nodes with 3+2 most often."""
-    if rng.random() < 0.5:
-        return 3, 2
-    n = rng.randint(1, 9)
-    k = rng.randint(1, n)
-    return k, n - k
-
-
 class World:
     """See the module. `run` raises Violation."""
 
     def __init__(
-        self, seed: int, geometry: tuple[int, int] | None = None, faults: Faults | None = None
+        self,
+        seed: int,
+        geometry: tuple[int, int] | None = None,
+        faults: Faults | None = None,
+        transport: bool | None = None,
     ) -> None:
+        """`transport`: True: the production transport carries all messages; None: drawn."""
         self.seed = seed
         self.rng = random.Random(seed)
         drawn = draw_geometry(self.rng)
         self.data_shards, self.parity_shards = geometry or drawn
         drawn_faults = draw_faults(self.rng)
-        self.faults = faults or drawn_faults
-        self.drawn = self.faults
         self.now = 0.0
         self.cluster = b"simulated-cluster"[:16]
         self.inline_max = self.rng.choice((0, 64, 4096))
-        tick = self.rng.choice((25, 50))
-        self.member_options = MemberOptions(
-            replica=ReplicaOptions(
-                tick=tick,
-                heartbeat=75 if tick == 25 else 100,
-                election_min=300 if tick == 25 else 400,
-                election_max=600 if tick == 25 else 800,
-                retain_slots=self.rng.choice((8, 64, 4096)),
-                read_timeout=400,
-            ),
-            tick=tick / 1000,
-            stripe_bytes=self.rng.choice((512, 4096, 65536)),
-            value_max=1 << 20,
-            memory_in_flight=8 << 20,
-            stream_above=self.rng.choice((1 << 20, 1000)),
-            grace=self.rng.choice((2.0, 5.0)),
-            grace_bytes=1 << 20,
-            repair_pass_every=2.0,
-            settle_every=self.rng.choice((0.3, 2.0)),
-            restripe_after=1.0 if seed % 2 else 0.0,
-            truncate_every=0.3,
-        )
+        drawn_transport = self.rng.random() < REAL_TRANSPORT
+        self.real_transport = drawn_transport if transport is None else transport
+        if not self.real_transport:
+            drawn_faults = drawn_faults._replace(**dict.fromkeys(OF_DATAGRAMS, 0.0))
+        self.faults = self.drawn = faults or drawn_faults
+        self.member_options = draw_options(self.rng, self.real_transport)
         stripe = self.member_options.stripe_bytes
         self.lengths = [n for n in (20, 90, 700, 5000, 30000) if n <= 8 * stripe]
         self.expiring = self.rng.choice((0.0, 0.0, 0.15))
         """Chance that a put expires."""
         self.think = self.rng.choice((0.05, 0.15, 0.4))
         """Mean pause of a client between two requests, seconds."""
+        self.wake = self.rng.choice((0.0001, 0.0005, 0.002))
+        """Seconds from an event to the turn that handles it, and what arrived meanwhile."""
         self.nudged = False
         self.client_count: int | None = None
         self.owner_replaces = self.rng.random() < 0.6
-        self.network = Network(self)
+        self.transport_rng = random.Random(self.rng.getrandbits(64))
+        """Draws for datagrams: what they suffer does not change what else is drawn."""
+        self.network: Network | HubNetwork = (HubNetwork if self.real_transport else Network)(self)
         self.hosts = [Host(self, o) for o in range(self.data_shards + self.parity_shards)]
         self.wiped: list[int] = []
         self.rotten: list[int] = []
@@ -304,7 +244,7 @@ class World:
         self.note("faults stop")
         self.healing = True
         self.faults = CALM
-        self.network.cut.clear()
+        self.network.heal()
         for client in self.clients:
             client.stop()
         for host in self.hosts:

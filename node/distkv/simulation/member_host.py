@@ -25,11 +25,8 @@ from distkv.wire.codec import decode
 if TYPE_CHECKING:
     from distkv.simulation.full_world import World
 
-ROOM = 4 << 20
 FLUSH_TIME = (0.0005, 0.002)
 """Shortest and longest flush of a sound disk, seconds."""
-WAKE_SECONDS = 0.0001
-"""From an event to the turn that handles it: what arrives meanwhile is handled with it."""
 
 
 def _nothing() -> None:
@@ -120,6 +117,7 @@ class Host:
         self._timer_at = float("inf")
         self._watch()
         world.checker.started(self)
+        world.network.started(self)
         self.wake()
 
     def _report(self, generation: int) -> Callable[[str], None]:
@@ -163,7 +161,7 @@ class Host:
         return Identity(self.world.cluster, 0, self.ordinal, self.incarnation, self.boot)
 
     def _room(self, ordinal: int, lane: Lane) -> int:
-        return ROOM
+        return self.world.network.room(self.ordinal, ordinal, lane)
 
     # -- turns, as in runtime.driver
 
@@ -171,7 +169,7 @@ class Host:
         """Run a turn soon."""
         if self.alive and not self._turn_due and not self._in_turn:
             self._turn_due = True
-            self._at(WAKE_SECONDS, self._turn)
+            self._at(self.world.wake, self._turn)
 
     def receive(self, sender: Identity, payload: bytes) -> None:
         """A payload of a peer arrived whole."""
@@ -247,6 +245,8 @@ class Host:
             groups.setdefault((ordinal, lane, stream), []).append(message)
         for (ordinal, lane, stream), batch in groups.items():
             self.world.network.send(self, ordinal, lane, stream, batch)
+        if groups:
+            self.world.network.turn_ended(self)
 
     def _flush_if_wanted(self) -> None:
         if not self._flush_wanted or self._flushing:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from distkv.simulation.hubs import HubNetwork
 from distkv.simulation.member_host import FLUSH_TIME, Host
+from distkv.simulation.wires import Wires
 from distkv.storage.base import Table
 
 if TYPE_CHECKING:
@@ -33,6 +35,14 @@ class Nemesis:
             (f.wipe, self._wipe),
             (f.transfer, self._transfer),
         )
+        if isinstance(world.network, HubNetwork):
+            wires = Wires(world, world.network)
+            self._kinds += (
+                (f.clog, wires.clog),
+                (f.listener, lambda: self._listener(wires)),
+                (f.noise, wires.noise),
+                (f.move, wires.move),
+            )
         configuration_f = min(world.parity_shards, (len(world.hosts) - 1) // 2)
         self._failures = configuration_f
 
@@ -159,6 +169,13 @@ class Nemesis:
             host.engine.full = False
 
         world.after(world.rng.uniform(0.2, 1.5), heal)
+
+    def _listener(self, wires: Wires) -> None:
+        """A node goes down, and somebody plays again what it sent."""
+        host = self._any()
+        if host is not None:
+            self._crash(host)
+            wires.play_again(host.ordinal)
 
     def _rot(self) -> None:
         """Within the promise: at most f disks are rotten or lost, ever."""

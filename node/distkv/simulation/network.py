@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from distkv.member.messages import Forward
+from distkv.simulation.echo import echo
 from distkv.simulation.member_host import Host
 from distkv.transport.base import Identity, Lane
 from distkv.wire.codec import encode
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RECONNECT = 0.05
 BYTES_PER_SECOND = 200e6
+ROOM = 4 << 20
 
 
 class Network:
@@ -33,6 +34,8 @@ class Network:
         self._epoch = 0
         self._arrival: dict[tuple[int, int, int, int], tuple[int, float]] = {}
         self.sent = 0
+        self.delivered = 0
+        """By the production transport, which is not here."""
         self.bytes = 0
 
     @staticmethod
@@ -83,6 +86,20 @@ class Network:
 
         return tell
 
+    def heal(self) -> None:
+        """Everything passes again."""
+        self.cut.clear()
+
+    def started(self, host: Host) -> None:
+        """A process starts: `connect_loop` will see it."""
+
+    def turn_ended(self, host: Host) -> None:
+        """Messages are on their way already."""
+
+    def room(self, ordinal: int, to: int, lane: Lane) -> int:
+        """Bytes the queue of that lane still takes: always the same here."""
+        return ROOM
+
     def crashed(self, host: Host) -> None:
         """A process died: its peers notice the silence."""
         for other in range(len(self._world.hosts)):
@@ -105,7 +122,7 @@ class Network:
         if rng.random() < faults.reset:
             self.break_connection(source.ordinal, ordinal, "reset")
             return
-        if any(isinstance(message, Forward) for message in batch) and self._echo(source, payload):
+        if echo(world, source, batch, payload):
             return
         delay = rng.uniform(0.0001, 0.001) + len(payload) / BYTES_PER_SECOND
         if rng.random() < faults.loss:
@@ -129,30 +146,3 @@ class Network:
                 target.receive(sender, payload)
 
         self._world.after(arrival - self._world.now, arrive)
-
-    def _echo(self, source: Host, payload: bytes) -> bool:
-        """Commands may be late without any bound: sessions, boots and barriers must bear it.
-
-        True: their coordinator dies as it sends them, and nothing else of it arrives.
-        """
-        world = self._world
-        if not world.faults.echo or world.rng.random() >= world.faults.echo:
-            return False
-        sender, generation = source.name, source.generation
-
-        def arrive() -> None:
-            for host in world.hosts:
-                if host.leads and not world.healing:
-                    host.receive(sender, payload)
-                    return
-
-        world.after(world.rng.choice((0.05, 0.5, 1.5)), arrive)
-        if not world.faults.crash or world.rng.random() < 0.7:
-            return False
-
-        def die() -> None:
-            if source.alive and source.generation == generation:
-                world.halted(source, "it dies as it sends commands", 0.05)
-
-        world.after(0.0, die)
-        return True

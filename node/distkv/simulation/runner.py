@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import traceback
 from typing import NamedTuple
 
-from distkv.simulation.full_world import Faults, Violation, World
+from distkv.simulation import shrinking
+from distkv.simulation.full_faults import Faults
+from distkv.simulation.full_world import Violation, World
 
 ERROR_FRAMES = 4
+KINDS = tuple(name for name in Faults._fields if name not in ("late_max", "duration"))
+SHORTEST = 0.5
+"""Seconds of faults below which a world is not shrunk."""
 
 
 class Scenario(NamedTuple):
@@ -20,6 +24,8 @@ class Scenario(NamedTuple):
     """Fields of `Faults` that are 0."""
     duration: float | None = None
     clients: int | None = None
+    transport: bool | None = None
+    """Whether messages travel through the production transport."""
 
     def options(self) -> str:
         """As options of `distkv simulate`."""
@@ -32,17 +38,36 @@ class Scenario(NamedTuple):
             text += f" --duration {self.duration:g}"
         if self.clients is not None:
             text += f" --clients {self.clients}"
+        if self.transport is not None:
+            text += f" --transport {'real' if self.transport else 'model'}"
         return text
 
     def world(self) -> World:
         """The world, not yet run."""
-        world = World(self.seed, self.geometry)
+        world = World(self.seed, self.geometry, None, self.transport)
         changed: dict[str, float] = dict.fromkeys(self.without, 0.0)
         if self.duration is not None:
             changed["duration"] = self.duration
         world.faults = world.drawn = world.faults._replace(**changed)
         world.client_count = self.clients
         return world
+
+    def kinds(self) -> list[str]:
+        """See shrinking.Shrinkable."""
+        faults = self.world().faults
+        return [name for name in KINDS if getattr(faults, name)]
+
+    def lasts(self) -> float:
+        """See shrinking.Shrinkable."""
+        return self.duration or self.world().faults.duration
+
+    def crowds(self) -> tuple[int, ...]:
+        """See shrinking.Shrinkable."""
+        return (1, 2, 3)
+
+    def with_(self, **changed: object) -> Scenario:
+        """See shrinking.Shrinkable."""
+        return self._replace(**changed)  # type: ignore[arg-type]
 
 
 class Result(NamedTuple):
@@ -63,6 +88,9 @@ class Result(NamedTuple):
     too_hard: int
     """Keys whose history was too hard to judge."""
     nudged: int
+    real_transport: int
+    messages: int
+    """Delivered by the production transport."""
 
 
 def run(scenario: Scenario) -> tuple[Result, World]:
@@ -90,6 +118,8 @@ def run(scenario: Scenario) -> tuple[Result, World]:
         checker.values_checked,
         world.too_hard,
         int(world.nudged),
+        int(world.real_transport),
+        world.network.delivered,
     )
     return result, world
 
@@ -97,49 +127,13 @@ def run(scenario: Scenario) -> tuple[Result, World]:
 def run_many(scenarios: list[Scenario]) -> list[Result]:
     """One after the other, up to the first that fails."""
     results = []
-    gc.disable()
-    try:
-        for scenario in scenarios:
-            result, _ = run(scenario)
-            results.append(result)
-            if result.error:
-                break
-            gc.collect()
-    finally:
-        gc.enable()
+    for scenario in scenarios:
+        results.append(run(scenario)[0])
+        if results[-1].error:
+            break
     return results
 
 
-def fault_kinds(faults: Faults) -> list[str]:
-    """Kinds that are in force."""
-    return [n for n in Faults._fields if n not in ("late_max", "duration") and getattr(faults, n)]
-
-
 def shrink(scenario: Scenario, tries: int = 40) -> Scenario:
-    """A smaller scenario that still fails: fewer kinds of faults, less time, fewer clients."""
-    best = scenario
-    left = tries
-
-    def fails(candidate: Scenario) -> bool:
-        nonlocal left
-        left -= 1
-        return bool(run(candidate)[0].error)
-
-    for kind in fault_kinds(scenario.world().faults):
-        if left <= 0:
-            return best
-        candidate = best._replace(without=(*best.without, kind))
-        if fails(candidate):
-            best = candidate
-    for clients in (1, 2, 3):
-        if left > 0 and fails(best._replace(clients=clients)):
-            best = best._replace(clients=clients)
-            break
-    duration = best.duration or best.world().faults.duration
-    while left > 0 and duration > 0.5:
-        duration = round(duration / 2, 3)
-        candidate = best._replace(duration=duration)
-        if not fails(candidate):
-            break
-        best = candidate
-    return best
+    """A smaller scenario that still fails."""
+    return shrinking.shrink(scenario, lambda s: bool(run(s)[0].error), SHORTEST, tries)

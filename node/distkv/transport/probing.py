@@ -77,5 +77,5 @@ class SizeSearch:
         self.size = BASE_DATAGRAM
         self._candidate = self._tries = 0
         self.number = -1
-        self.when = now + self._pause
+        self.when = now + self._pause if self._sizes else NEVER
         self._pause = min(2 * self._pause, self._interval)

@@ -16,9 +16,9 @@ if __name__ == "__main__":
 
 from simulation.core_world import hunt as core_hunt
 from simulation.core_world.mutations import MUTATIONS as CORE_MUTATIONS
-from simulation.full.mutations import MUTATIONS, installed
+from simulation.full.mutations import MUTATIONS, installed, scenario
 
-from distkv.simulation.runner import Scenario, run
+from distkv.simulation.runner import run
 
 CORE_LIMIT = 1500
 """Worlds of the core are about a hundred times cheaper."""
@@ -28,7 +28,7 @@ def seeds_needed(name: str, first: int, limit: int) -> tuple[int, str]:
     """(seeds until the mutation was caught, what was said); (0, "") if it was not."""
     with installed(name):
         for seed in range(first, first + limit):
-            error = run(Scenario(seed))[0].error
+            error = run(scenario(name, seed))[0].error
             if error:
                 return seed - first + 1, error.splitlines()[0][:100]
     return 0, ""

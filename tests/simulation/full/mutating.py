@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from distkv.simulation.runner import Scenario
+
 Patch = Callable[[Any, str, Any], None]
 MUTATIONS: dict[str, Callable[[Patch], None]] = {}
 
@@ -13,6 +15,12 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {}
 def mutation(function: Callable[[Patch], None]) -> Callable[[Patch], None]:
     MUTATIONS[function.__name__] = function
     return function
+
+
+def scenario(name: str, seed: int) -> Scenario:
+    """A world in which the mutation may show: mistakes of the transport need that transport."""
+    real = MUTATIONS[name].__module__.endswith("_transport")
+    return Scenario(seed, transport=True if real else None)
 
 
 @contextmanager

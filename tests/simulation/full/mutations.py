@@ -11,7 +11,8 @@ from typing import Any
 
 from simulation.full import mutations_healing as healing
 from simulation.full import mutations_state as state
-from simulation.full.mutating import MUTATIONS, Patch, installed, mutation
+from simulation.full import mutations_transport as transport
+from simulation.full.mutating import MUTATIONS, Patch, installed, mutation, scenario
 
 from distkv.coding.checksum import checksum
 from distkv.core import leader as leader_module
@@ -31,7 +32,7 @@ from distkv.member.seat import Seat
 from distkv.member.writing import Writer
 from distkv.simulation.disk import named_values
 
-__all__ = ["MUTATIONS", "healing", "installed", "state"]
+__all__ = ["MUTATIONS", "healing", "installed", "scenario", "state", "transport"]
 
 
 # -- dispersal -------------------------------------------------------------------------------

@@ -86,6 +86,17 @@ def test_the_connection_follows_an_address_that_moves() -> None:
     assert one.hub._peers[1].address == "moved-1"
 
 
+def test_the_address_may_move_where_no_larger_size_is_tried() -> None:
+    world = World(16)
+    one, other = world.pair(options=Options(datagram_sizes=()))
+    del world.nodes[other.address]
+    other.address = "moved-1"
+    world.nodes["moved-1"] = other
+    world.run(lambda: one.hub._peers[1].address == "moved-1")
+    world.spend(3)
+    assert not one.handler.down
+
+
 def test_a_forged_or_old_datagram_does_not_move_the_address() -> None:
     world = World(7)
     world.keep_sent = True

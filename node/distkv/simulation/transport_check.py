@@ -1,0 +1,139 @@
+"""What the transport promises, checked apart from it: from what enters and leaves it.
+
+Every payload gets a number in front. So it shows whether one arrives twice, out of the order
+of its stream, changed, or at another life of a machine than it was sent to.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from distkv.transport.base import Identity, Lane
+from distkv.transport.packet import DATA, HEADER, HEADER_BYTES
+
+if TYPE_CHECKING:
+    from distkv.simulation.full_world import World
+    from distkv.transport.hub import Hub
+    from distkv.transport.options import Options
+
+NUMBER = Struct(">Q")
+_Life = tuple[int, int]
+_Stream = tuple[Identity, Identity, int, int]
+
+
+class _Sent(NamedTuple):
+    source: Identity
+    target: Identity
+    lane: int
+    stream: int
+    payload: bytes
+
+
+class TransportChecker:
+    """See the module."""
+
+    def __init__(self, world: World, options: Options) -> None:
+        self._world = world
+        self._options = options
+        # A connection is confirmed within this time after the answer to a fresh greeting.
+        self._slack = 1.25 * options.dial_timeout_limit + 0.1
+        self._numbers = 0
+        self._under_way: dict[int, _Sent] = {}
+        self._newest: dict[_Stream, int] = {}
+        self._packets: set[tuple[Identity, int, int]] = set()
+        self._ended: dict[Identity, float] = {}
+        self._arrived: set[tuple[int, int]] = set()
+        self._heard: dict[tuple[Identity, int], float] = {}
+        self.delivered = 0
+
+    # -- messages
+
+    def numbered(self, payload: bytes) -> bytes:
+        """`payload` with the next number in front."""
+        self._numbers += 1
+        return NUMBER.pack(self._numbers) + payload
+
+    def sent(
+        self, source: Identity, target: Identity, lane: Lane, stream: int, payload: bytes
+    ) -> None:
+        """The transport took `payload`, number included, for `target`."""
+        number = NUMBER.unpack_from(payload)[0]
+        self._under_way[number] = _Sent(source, target, int(lane), stream, payload)
+
+    def received(self, own: Identity, peer: Identity, lane: Lane, payload: bytes) -> bytes:
+        """The transport hands out `payload`; what its sender's member had sent."""
+        number = NUMBER.unpack_from(payload)[0]
+        sent = self._under_way.get(number)
+        if sent is None or sent.payload != payload:
+            self._world.violation(f"node {own.ordinal} receives a message that nobody sent")
+        if (sent.source, sent.lane) != (peer, int(lane)):
+            self._world.violation(f"message {number} of {sent.source} is said to be of {peer}")
+        if sent.target != own:
+            self._world.violation(f"message {number} to {sent.target} arrives at {own}")
+        key = (sent.source, own, sent.lane, sent.stream)
+        newest = self._newest.get(key, 0)
+        if number <= newest:
+            order = "twice" if number == newest else "out of order, or twice"
+            self._world.violation(
+                f"message {number} of node {peer.ordinal} arrives {order} at node {own.ordinal}"
+            )
+        self._newest[key] = number
+        self.delivered += 1
+        return payload[NUMBER.size :]
+
+    # -- datagrams
+
+    def posted(self, source: Identity, body: bytes) -> None:
+        """A machine sends a datagram: its number was never used before."""
+        if not body[0] & DATA:
+            return
+        _, connection, low = HEADER.unpack_from(body)
+        packet = (source, connection, low)
+        if packet in self._packets:
+            self._world.violation(f"node {source.ordinal} seals two datagrams under one nonce")
+        self._packets.add(packet)
+        if len(body) <= HEADER_BYTES:
+            self._world.violation(f"node {source.ordinal} sends a datagram without a tag")
+
+    def arrived(self, own: Identity, sender: int, number: int) -> None:
+        """A datagram reaches a machine; a copy, or a damaged one, is no sign of life."""
+        if number >= 0 and (own.ordinal, number) not in self._arrived:
+            self._arrived.add((own.ordinal, number))
+            self._heard[own, sender] = self._world.now
+
+    # -- connections
+
+    def died(self, life: Identity) -> None:
+        """A process ended."""
+        self._ended[life] = self._world.now
+
+    def connected(self, own: Identity, peer: Identity) -> None:
+        """A connection was made: to somebody who is there, or was a moment ago."""
+        ended = self._ended.get(peer)
+        if ended is not None and self._world.now > ended + self._slack:
+            self._world.violation(
+                f"node {own.ordinal} connects to {peer}, which ended "
+                f"{self._world.now - ended:.1f} s ago"
+            )
+
+    def look(self, hub: Hub) -> None:
+        """What a hub holds is bounded, and nobody silent counts as connected."""
+        own, world, options = hub.identity, self._world, self._options
+        queues = (options.control_queue, options.bulk_queue)
+        for ordinal, peer in hub._peers.items():
+            session = peer.session
+            if session is None:
+                continue
+            heard = self._heard.get((own, ordinal), world.now)
+            if world.now - heard > options.dead_after + 0.3:
+                world.violation(
+                    f"node {own.ordinal} holds on to node {ordinal}, from which nothing new "
+                    f"arrived for {world.now - heard:.2f} s"
+                )
+            for lane in (0, 1):
+                if session.queued(lane) > queues[lane]:
+                    world.violation(f"node {own.ordinal} queues {session.queued(lane)} bytes")
+            held = (session._control_in.held, session._bulk_in.held)
+            if held[0] > options.control_window or held[1] > options.bulk_window:
+                world.violation(f"node {own.ordinal} holds {held} bytes of unfinished messages")
