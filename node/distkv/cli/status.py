@@ -1,4 +1,4 @@
-"""`distkv status`: what one process says of itself."""
+"""`distkv status`: what one process says of itself and of the cluster."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ from distkv.cli.kv import JSON, SERVER
 @SERVER
 @JSON
 def status(server: str, as_json: bool) -> None:
-    """Show what a node or gateway says of itself and of the cluster."""
+    """Show what a node or gateway says of itself; a node also of the whole cluster.
+
+    \b
+    --json of a node has, besides what it is and does: cluster_view with shards_missing,
+    shards_corrupt, values_lost, repair_bytes_..., survives (available, durable: how many more
+    nodes may stop, and disks be lost) and members. What is not known is null.
+    """
     found = json.loads(Client(server).request("GET", "/v1/status").read())
     if as_json:
         click.echo(json.dumps(found, indent=2))
+        return
+    if "cluster_view" in found:
+        from distkv.cli.tables import show_node
+
+        show_node(found)
         return
     for line in _lines(found, ""):
         click.echo(line)

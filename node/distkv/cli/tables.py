@@ -1,64 +1,140 @@
-"""Tables for people."""
+"""Tables and sentences for people, of what `distkv local status` and `distkv status` found."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from distkv.cli.words import duration, missing_line, repair_line, size, survival_line, text
+
+SUSPICIONS_SHOWN = 10
+WIDTH = 140
+"""Of what is not a terminal."""
+
+
+def console() -> Console:
+    """Where tables go."""
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDTH)
 
 
 def show_cluster(found: dict[str, Any]) -> None:
     """The answer of the supervisor's status command."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    k, m = found["data_shards"], found["parity_shards"]
+    out = console()
     formed = "formed" if found["formed"] else "not formed yet"
-    console.print(
-        f"cluster [bold]{found['name']}[/] {k}+{m}, {formed}, "
-        f"leader {_text(found['leader'])}, shards missing {_text(found['shards_missing'])}, "
-        f"corrupt {_text(found['shards_corrupt'])}",
-        highlight=False,
-    )
-    columns = ("node", "process", "role", "state", "applied", "shards", "missing", "corrupt")
-    table = Table(*columns, "RESP", "HTTP", "pid")
+    head = f"cluster [bold]{escape(found['name'])}[/] {found['data_shards']}+"
+    head += f"{found['parity_shards']}, {formed}, leader {text(found['leader'])}"
+    out.print(head, highlight=False)
+    show_health(out, found, found["nodes"])
+    table = Table("node", "process", *HEADINGS, "RESP", "HTTP", "pid")
     for node in found["nodes"]:
+        ports = node["ports"]
         table.add_row(
             str(node["ordinal"]),
-            _colour(node["process"]),
-            _text(node["role"]),
-            _text(node["state"]),
-            _text(node["applied"]),
-            _text(node["shards"]),
-            _text(node["shards_missing"]),
-            _text(node["shards_corrupt"]),
-            str(node["ports"]["resp"]),
-            str(node["ports"]["http"]),
-            _text(node["pid"]),
+            _process(node["process"]),
+            *_cells(node),
+            *(str(ports["resp"]), str(ports["http"]), text(node["pid"])),
         )
     gateway = found["gateway"]
     table.add_row(
         "gateway",
-        _colour(gateway["process"]),
-        "",
-        "ready" if gateway["ready"] else "not ready",
-        *[""] * 4,
-        gateway["resp"].rpartition(":")[2],
-        gateway["http"].rpartition(":")[2],
-        _text(gateway["pid"]),
+        _process(gateway["process"]),
+        *("", "ready" if gateway["ready"] else "not ready", *[""] * (len(HEADINGS) - 2)),
+        *(gateway["resp"].rpartition(":")[2], gateway["http"].rpartition(":")[2]),
+        text(gateway["pid"]),
     )
-    console.print(table)
+    out.print(table)
     for node in found["nodes"]:
         detail = node["detail"] if node["replacement"] is None else node["replacement"]["detail"]
         if detail:
-            console.print(f"node {node['ordinal']}: {detail}", highlight=False, soft_wrap=True)
+            _line(out, f"node {node['ordinal']}: {detail}")
+    show_suspicions(out, found["suspicions"])
 
 
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)
+def show_node(found: dict[str, Any]) -> None:
+    """The status of a node that has a seat."""
+    out = console()
+    layout, view = found["layout"], found["cluster_view"]
+    _line(
+        out,
+        f"node {found['ordinal']} of cluster {found['cluster']}: {found['state']}, "
+        f"{found['role']}, incarnation {found['incarnation']}, boot {found['boot']}",
+    )
+    if found["detail"]:
+        _line(out, found["detail"])
+    formed = "formed" if found["formed"] else "not formed yet"
+    _line(
+        out,
+        f"cluster {layout['data_shards']}+{layout['parity_shards']} (layout epoch "
+        f"{layout['epoch']}), {formed}, owner {text(found['owner'])}, leader "
+        f"{text(found['leader'])}, {found['keys']} keys",
+    )
+    show_health(out, view, view["members"])
+    table = Table("node", "up", *HEADINGS)
+    for member in view["members"]:
+        up = "[green]yes[/]" if member["up"] else "[red]no[/]"
+        table.add_row(
+            str(member["ordinal"]),
+            "[red]disk lost[/]" if member["disk_lost"] else up,
+            *_cells(member),
+        )
+    out.print(table)
+    show_suspicions(out, found["suspicions"])
 
 
-def _colour(process: str) -> str:
+def show_health(out: Console, whole: dict[str, Any], nodes: list[dict[str, Any]]) -> None:
+    """What is missing, what repair does, and what more can be borne."""
+    line = missing_line(whole, nodes)
+    if whole["values_lost"]:
+        line += f", [bold red]values lost {whole['values_lost']} (see `distkv admin lost`)[/]"
+    out.print(line + repair_line(whole), highlight=False, soft_wrap=True)
+    _line(out, survival_line(whole["survives"]))
+
+
+def show_suspicions(out: Console, suspicions: list[dict[str, Any]]) -> None:
+    """What only faulty peers do, if there is any."""
+    for entry in suspicions[:SUSPICIONS_SHOWN]:
+        seen_by = f"node {entry['node']}: " if "node" in entry else ""
+        _line(
+            out,
+            f"suspicious: {seen_by}{entry['source']}: {entry['kind']}, {entry['count']} times "
+            f"({entry['detail']})",
+        )
+    if len(suspicions) > SUSPICIONS_SHOWN:
+        _line(out, f"... and {len(suspicions) - SUSPICIONS_SHOWN} more kinds (--json)")
+
+
+HEADINGS = ("role", "state", "applied", "shards", "missing", "corrupt", "repair")
+
+
+def _cells(node: dict[str, Any]) -> tuple[str, ...]:
+    """Of one node or member, under HEADINGS."""
+    missing = text(node["shards_missing"])
+    return (
+        text(node["role"]),
+        text(node["state"]),
+        text(node["applied"]),
+        text(node["shards"]),
+        f"[yellow]{missing}[/]" if node["shards_missing"] else missing,
+        text(node["shards_corrupt"]),
+        _repair(node) if node["shards_missing"] else "",
+    )
+
+
+def _repair(node: dict[str, Any]) -> str:
+    left, seconds = node["repair_bytes_left"], node["repair_seconds_left"]
+    if left is None:
+        return ""
+    return f"{size(left)} left" + (f", {duration(seconds)}" if seconds else "")
+
+
+def _line(out: Console, line: str) -> None:
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _process(process: str) -> str:
     colours = {"running": "green", "down": "yellow", "stopped": "yellow", "exited": "red"}
     return f"[{colours[process]}]{process}[/]"

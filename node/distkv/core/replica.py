@@ -175,7 +175,7 @@ class Replica:
 
     def status(self) -> Status:
         """For people and metrics."""
-        return picture(self._shared, self._leader, self)
+        return picture(self._shared, self._leader, self, self._acceptor)
 
     def propose(self, commands: Sequence[bytes]) -> bool:
         """Queue commands for the next batch. False: not the leader, or the queue is full.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from distkv.core.acceptor import Acceptor
 from distkv.core.leader import Leader
 from distkv.core.shared import Shared
 from distkv.ids import Ballot, Member
@@ -23,13 +24,15 @@ class PeerStatus(NamedTuple):
 
 
 class Status(NamedTuple):
-    """A picture for people and metrics. `peers` is empty on a follower."""
+    """A picture for people and metrics. `peers` is empty on a follower; `durable`: every slot
+    up to it is on the disk of this node."""
 
     role: str
     ballot: Ballot
     leader: Member | None
     chosen: int
     applied: int
+    durable: int
     first: int
     last: int
     voter: bool
@@ -42,7 +45,7 @@ class Status(NamedTuple):
     peers: tuple[PeerStatus, ...]
 
 
-def picture(shared: Shared, leader: Leader | None, replica: Replica) -> Status:
+def picture(shared: Shared, leader: Leader | None, replica: Replica, acceptor: Acceptor) -> Status:
     """As of now; costs a tuple per peer, so not for hot paths."""
     peers: tuple[PeerStatus, ...] = ()
     if leader is not None:
@@ -62,6 +65,7 @@ def picture(shared: Shared, leader: Leader | None, replica: Replica) -> Status:
         replica.leader,
         shared.log.chosen,
         shared.machine.applied,
+        acceptor.durable_upto(replica.ballot),
         shared.log.first,
         shared.log.last,
         shared.may_vote(),

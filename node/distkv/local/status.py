@@ -13,7 +13,14 @@ from distkv.local.processes import Child
 from distkv.local.replacing import Replacement, admit_command
 
 NODE_FIELDS = ("role", "state", "detail", "incarnation", "applied", "leader", "formed", "serving")
-SHARD_FIELDS = ("shards", "shards_bytes", "shards_missing", "shards_corrupt", "keys")
+SHARD_FIELDS = (
+    *("shards", "shards_bytes", "shards_missing", "shards_corrupt", "keys", "disk_full"),
+    *("repair_bytes_done", "repair_bytes_left", "repair_bytes_per_second", "repair_seconds_left"),
+)
+CLUSTER_FIELDS = (
+    *("shards_missing", "shards_corrupt", "values_lost"),
+    *("repair_bytes_done", "repair_bytes_left", "repair_bytes_per_second", "repair_seconds_left"),
+)
 
 
 async def gather(
@@ -46,8 +53,8 @@ async def gather(
         "data_shards": identity.data_shards,
         "parity_shards": identity.parity_shards,
         "leader": leader_of(said),
-        "shards_missing": _sum(said, "shards_missing"),
-        "shards_corrupt": _sum(said, "shards_corrupt"),
+        **_whole(said),
+        "suspicions": suspicions(said),
         "ready": ready,
         "nodes": nodes,
         "gateway": _process(gateway)
@@ -105,7 +112,36 @@ def _replacement(
     return found
 
 
-def _sum(said: list[dict[str, Any]], field: str) -> int | None:
-    """Each node counts its own."""
-    numbers = [body[field] for body in said if isinstance(body.get(field), int)]
-    return sum(numbers) if numbers else None
+def best_view(said: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The cluster as the node sees it that knows most: one with a quorum, the leader first."""
+    views = [
+        (
+            body["cluster_view"]["survives"]["available"] is not None,
+            body.get("role") == "leader",
+            body.get("applied", 0),
+            -body["ordinal"],
+            body["cluster_view"],
+        )
+        for body in said
+        if "cluster_view" in body
+    ]
+    return max(views, key=lambda view: view[:4])[4] if views else None
+
+
+def _whole(said: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the whole cluster; null where it is not known."""
+    view = best_view(said) or {}
+    survives = view.get("survives", {})
+    names = ("available", "durable", "durable_if_silent_return")
+    return {field: view.get(field) for field in CLUSTER_FIELDS} | {
+        "survives": {name: survives.get(name) for name in names}
+    }
+
+
+def suspicions(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All suspicions, each with the node that has it."""
+    return [
+        {"node": body["ordinal"]} | suspicion
+        for body in said
+        for suspicion in body.get("suspicions", ())
+    ]

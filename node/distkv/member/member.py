@@ -334,7 +334,7 @@ class Member:
     def _greeting(self) -> Greeting:
         if self.seat is not None:
             return self.seat.greeting()
-        return Greeting(self._founding is not None, False, self._disk_full, 0, 0, 0, 0)
+        return Greeting(self._founding is not None, False, self._disk_full, 0)
 
     # -- status
 

@@ -16,15 +16,34 @@ from typing import NamedTuple
 
 
 class Greeting(NamedTuple):
-    """`founded`: the sender holds a founding list; `serving`: it takes client requests."""
+    """`founded`: the sender holds a founding list; `serving`: it takes client requests.
+
+    `durable`: every slot up to it is on its disk; `voting`: its votes count; `state`: one word
+    of `member.report`. Of counts that may be unknown, -1 says that they are: `shards_missing`,
+    `values_lost`, `repair_left` (bytes), `repair_seconds`. `repair_rate`: bytes per second.
+    """
 
     founded: bool
     serving: bool
     disk_full: bool
     applied: int
-    shards_held: int
-    shards_missing: int
-    shards_corrupt: int
+    shards_held: int = 0
+    shards_missing: int = -1
+    shards_corrupt: int = 0
+    durable: int = 0
+    voting: bool = False
+    state: str = ""
+    values_lost: int = -1
+    repair_done: int = 0
+    repair_left: int = -1
+    repair_rate: int = 0
+    repair_seconds: int = -1
+    suspicions: int = 0
+
+
+def known(count: int) -> int | None:
+    """A count as it is shown: -1 is unknown."""
+    return None if count < 0 else count
 
 
 class Founding(NamedTuple):

@@ -1,8 +1,49 @@
-"""What a seated member says of itself on the status page."""
+"""What a member says of itself and of the cluster: GET /v1/status, for people and programs.
+
+Names and meanings are stable: the operator, `distkv status` and `distkv local status` read
+them. A number that is not known is null, never 0.
+
+Of the node itself (before it is seated only the first lines are there):
+
+| field | meaning |
+|---|---|
+| cluster, generation, ordinal, incarnation, boot | who it is |
+| state, detail | one word of `state_of`, and a sentence for a person |
+| formed, serving, owner | the cluster takes writes; this node takes requests; who may change it |
+| role, leader, ballot, elections | of consensus; leader is an ordinal |
+| chosen, applied, durable, log_first | slots |
+| layout | epoch, data_shards, parity_shards, failures (f), members [[ordinal, incarnation]] |
+| keys, queued_commands, pending_commands, pending_reads, log_time_ms, memory_in_flight | counts |
+| shards, shards_bytes, shards_pending | held; their bytes; not named by a record |
+| shards_missing, shards_corrupt | not here yet; pieces found rotten since the start |
+| repair_bytes_done, repair_bytes_left, repair_bytes_per_second, repair_seconds_left | of repair |
+| disk_full | true: read-only |
+| peers_up, members_up, peers | who is connected; what each said last |
+| suspicions | [{source, kind, count, detail}], see member.suspicions |
+| cluster_view | the whole cluster as this node sees it, at most a second old |
+
+`cluster_view` may be asked of any node:
+
+| field | meaning |
+|---|---|
+| shards, shards_missing, shards_corrupt, repair_bytes_... | sums over all members |
+| values_lost, repair_seconds_left | the largest of all members' |
+| survives.available | so many more nodes may stop, and reads and writes go on |
+| survives.durable | so many more disks may be lost, and no acknowledged value is |
+| survives.durable_if_silent_return | the same, if their disks are whole |
+| members | rows: see below |
+
+A row of `members` has ordinal, incarnation, up, role, state, serving, applied, disk_full,
+suspicions, the shard and repair fields above, and disk_lost: another incarnation sits in this
+member's place and waits to be admitted. For `durable` a node that does not answer counts as
+lost; member.survival says exactly what `survives` means.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from distkv.member.messages import known
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -48,6 +89,7 @@ def status_of(seat: Seat) -> dict[str, object]:
         "ballot": list(replica.ballot),
         "chosen": replica.chosen,
         "applied": machine.applied,
+        "durable": replica.durable,
         "log_first": replica.first,
         "elections": replica.elections,
         "queued_commands": replica.queued,
@@ -70,8 +112,20 @@ def status_of(seat: Seat) -> dict[str, object]:
         "shards_corrupt": keeper.counters.corrupt,
         "shards_pending": keeper.pending,
         "memory_in_flight": seat.data.budget.used,
+        **_repair(seat),
+        "cluster_view": seat.overview.cluster(),
         "peers": {
             str(ordinal): greeting._asdict()
             for ordinal, greeting in sorted(seat.owner.peers.greetings.items())
         },
+    }
+
+
+def _repair(seat: Seat) -> dict[str, object]:
+    work = seat.overview.work()
+    return {
+        "repair_bytes_done": work.done,
+        "repair_bytes_left": known(work.left),
+        "repair_bytes_per_second": work.rate,
+        "repair_seconds_left": known(work.seconds),
     }

@@ -42,6 +42,7 @@ from distkv.member.messages import (
 )
 from distkv.member.options import MemberOptions
 from distkv.member.output import Outgoing, Output
+from distkv.member.overview import Overview
 from distkv.member.pending import PendingCommands
 from distkv.member.reading import ReadServer, as_client_error
 from distkv.member.reads import ReadRounds
@@ -89,6 +90,7 @@ class Seat:
         self.reader = ReadServer(self)
         self.receiver = SnapshotReceiver(self)
         self.server = SnapshotServer(self)
+        self.overview = Overview(self)
         self.booted = False
         self.closing = False
         self._boot_asked_at = float("-inf")
@@ -483,16 +485,7 @@ class Seat:
 
     def greeting(self) -> Greeting:
         """How far this node is."""
-        counters = self.data.keeper.counters
-        return Greeting(
-            True,
-            self.booted and self.machine.formed,
-            self.owner.disk_full,
-            self.machine.applied,
-            counters.held,
-            self.missing or 0,
-            counters.corrupt,
-        )
+        return self.overview.greeting()
 
     def status(self) -> dict[str, object]:
         """See Member.status."""

@@ -13,12 +13,22 @@ from distkv.member.messages import (
 from distkv.wire import fields as f
 from distkv.wire.codec import register
 
+_COUNT = f.optional_slot
+"""A number, or -1 if it is not known."""
 _PAIR = f.tuple_of(lambda *items: items, f.integer(0, 255), f.number)
 
 
 def register_messages() -> None:
     """Call once, at import of `distkv.member.member`."""
-    register(64, Greeting, f.boolean, f.boolean, f.boolean, f.number, f.number, f.number, f.number)
+    register(
+        64,
+        Greeting,
+        *(f.boolean, f.boolean, f.boolean, f.number),
+        *(f.number, _COUNT, f.number),
+        *(f.number, f.boolean, f.text_to(64)),
+        *(_COUNT, f.number, _COUNT, f.number, _COUNT),
+        f.number,
+    )
     register(
         65,
         Founding,

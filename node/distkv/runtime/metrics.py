@@ -24,12 +24,16 @@ _GAUGES = {
     "shards": "Complete shards held.",
     "shards_bytes": "Bytes of their pieces.",
     "shards_missing": "Shards this node should hold and does not.",
+    "repair_bytes_left": "Bytes of missing shards still to be rebuilt here, estimated.",
+    "repair_bytes_per_second": "Bytes of shards rebuilt here, of late.",
+    "durable": "Every slot up to it is on this node's disk.",
     "shards_pending": "Shards no record names (not yet, or no longer).",
     "memory_in_flight": "Bytes of values being dispersed or gathered.",
 }
 _COUNTERS = {
     "elections": "Elections this node stood for.",
     "shards_corrupt": "Rotten pieces found.",
+    "repair_bytes_done": "Bytes of shards rebuilt here.",
     "turns": "Turns of the loop.",
     "flushes": "Flushes of the disk.",
 }
@@ -70,6 +74,7 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily(
             "distkv_resident_bytes", "Memory of the process.", value=resident_bytes()
         )
+        yield from _cluster(status.get("cluster_view"))
         yield self._suspicions()
         yield from self._peers()
 
@@ -94,3 +99,27 @@ class NodeCollector(Collector):
                     )
                     family.add_metric([str(peer.peer.ordinal)], value)
         yield from numbers.values()
+
+
+_CLUSTER = {
+    "shards_missing": "Shards missing on all members.",
+    "values_lost": "Values of which too few shards are left.",
+    "repair_bytes_left": "Bytes of missing shards on all members, estimated.",
+}
+_SURVIVES = {
+    "available": "So many more nodes may stop, and reads and writes go on.",
+    "durable": "So many more disks may be lost, and no acknowledged value is.",
+}
+
+
+def _cluster(view: object) -> Iterator[Metric]:
+    """The whole cluster as this node sees it; what is not known is left out."""
+    if not isinstance(view, dict):
+        return
+    for field, text in _CLUSTER.items():
+        if view[field] is not None:
+            yield GaugeMetricFamily(f"distkv_cluster_{field}", text, value=view[field])
+    for field, text in _SURVIVES.items():
+        if view["survives"][field] is not None:
+            name = f"distkv_cluster_survives_{field}"
+            yield GaugeMetricFamily(name, text, value=view["survives"][field])

@@ -1,0 +1,190 @@
+"""The whole cluster as one member sees it, from the greetings of all the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from distkv.ids import Member
+from distkv.member.messages import Greeting, known
+from distkv.member.pace import Pace, Work
+from distkv.member.report import state_of
+from distkv.member.survival import SETTLED_SECONDS, UNKNOWN, Standing, Survival, survival
+
+if TYPE_CHECKING:
+    from distkv.member.seat import Seat
+
+Row = dict[str, Any]
+
+SUMMED = (
+    *("shards", "shards_missing", "shards_corrupt"),
+    *("repair_bytes_done", "repair_bytes_left", "repair_bytes_per_second"),
+)
+LARGEST = ("values_lost", "repair_seconds_left")
+
+
+LOOK_SECONDS = 0.5
+
+
+class Overview:
+    """`greeting` is asked at least every second, and whenever somebody looks at the status."""
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self._marks: deque[tuple[float, int]] = deque()
+        self._settled = 0
+        self._pace = Pace()
+
+    def greeting(self) -> Greeting:
+        """How far this node is."""
+        seat = self._seat
+        self._look(seat.kernel.now)
+        counters = seat.data.keeper.counters
+        replica = seat.replica.status()
+        work = self.work()
+        return Greeting(
+            True,
+            state_of(seat)[0] == "serving",
+            seat.owner.disk_full,
+            seat.machine.applied,
+            counters.held,
+            -1 if seat.missing is None else seat.missing,
+            counters.corrupt,
+            replica.durable,
+            replica.voter,
+            state_of(seat)[0],
+            -1,
+            work.done,
+            work.left,
+            work.rate,
+            work.seconds,
+            sum(entry.count for entry in seat.owner.suspicions.entries.values()),
+        )
+
+    def work(self) -> Work:
+        """What repair of this node does."""
+        return self._pace.work(self._seat)
+
+    def _look(self, now: float) -> None:
+        """Remember how far this node is, to know in a while what is old."""
+        if self._marks and now - self._marks[-1][0] < LOOK_SECONDS:
+            return
+        self._marks.append((now, self._seat.machine.applied))
+        self._pace.look(now, self._seat.data.repairer.progress.rebuilt_bytes)
+        while self._marks and now - self._marks[0][0] >= SETTLED_SECONDS:
+            self._settled = self._marks.popleft()[1]
+
+    def survival(self) -> Survival:
+        """See member.survival; unknown to a node that does not hear a quorum."""
+        seat = self._seat
+        membership = seat.machine.membership
+        newest = membership.configuration
+        heard = seat.owner.peers.members_up(newest) >= newest.phase_one
+        if not seat.machine.formed or not heard or seat.replica.leader is None:
+            return UNKNOWN
+        coded = [
+            layout
+            for epoch, layout in sorted(membership.layouts.items())
+            if membership.records.get(epoch)
+        ]
+        members = {member for layout in (newest, *coded) for member in layout.members}
+        standings = {member: self._standing(member) for member in sorted(members)}
+        return survival(newest, coded, standings, self._settled)
+
+    def cluster(self) -> dict[str, object]:
+        """The section "cluster" of the status; see member.report."""
+        layouts = self._seat.machine.membership.layouts.values()
+        members = sorted({member for layout in layouts for member in layout.members})
+        rows = [self._row(member) for member in members]
+        whole: dict[str, object] = {name: _sum(rows, name) for name in SUMMED}
+        whole |= {name: _largest(rows, name) for name in LARGEST}
+        whole["survives"] = self.survival()._asdict()
+        whole["members"] = rows
+        return whole
+
+    # -- one member
+
+    def _greeting(self, member: Member) -> Greeting | None:
+        """The last one of this very incarnation while it is connected; the own one is fresh."""
+        seat = self._seat
+        if member == seat.member:
+            return seat.greeting()
+        if not seat.owner.peers.is_up(member):
+            return None
+        return seat.owner.peers.greetings.get(member.ordinal)
+
+    def _disk_lost(self, member: Member) -> bool:
+        """Another incarnation sits in its place: what this one held is gone."""
+        seat = self._seat
+        if member.ordinal == seat.member.ordinal:
+            return member != seat.member
+        there = seat.owner.peers.up.get(member.ordinal)
+        return there is not None and there.incarnation != member.incarnation
+
+    def _standing(self, member: Member) -> Standing:
+        greeting = self._greeting(member)
+        if greeting is None:
+            return Standing(self._seat.owner.peers.is_up(member), self._disk_lost(member))
+        missing = known(greeting.shards_missing)
+        return Standing(True, False, greeting.voting, missing, greeting.durable)
+
+    def _row(self, member: Member) -> Row:
+        greeting = self._greeting(member)
+        row: Row = {
+            "ordinal": member.ordinal,
+            "incarnation": member.incarnation,
+            "up": self._seat.owner.peers.is_up(member),
+            "disk_lost": self._disk_lost(member),
+            "role": None if greeting is None else self._role(member, greeting),
+            "state": None if greeting is None else greeting.state,
+            "serving": greeting is not None and greeting.serving,
+            "applied": None if greeting is None else greeting.applied,
+            "disk_full": None if greeting is None else greeting.disk_full,
+            "suspicions": None if greeting is None else greeting.suspicions,
+        }
+        return row | self._shards(member, greeting, row["disk_lost"])
+
+    def _role(self, member: Member, greeting: Greeting) -> str:
+        if member == self._seat.replica.leader:
+            return "leader"
+        return "follower" if greeting.voting else "learner"
+
+    def _shards(self, member: Member, greeting: Greeting | None, disk_lost: bool) -> Row:
+        if greeting is not None:
+            return {
+                "shards": greeting.shards_held,
+                "shards_missing": known(greeting.shards_missing),
+                "shards_corrupt": greeting.shards_corrupt,
+                "values_lost": known(greeting.values_lost),
+                "repair_bytes_done": greeting.repair_done,
+                "repair_bytes_left": known(greeting.repair_left),
+                "repair_bytes_per_second": greeting.repair_rate,
+                "repair_seconds_left": known(greeting.repair_seconds),
+            }
+        names = (*SUMMED, *LARGEST)
+        row: Row = dict.fromkeys(names)
+        if disk_lost:
+            # Whoever sits there now holds nothing that counts before it is admitted.
+            row |= {"shards": 0, "shards_corrupt": 0, "values_lost": 0, "repair_bytes_done": 0}
+            row |= {"repair_bytes_per_second": 0, "shards_missing": self._due(member)}
+        return row
+
+    def _due(self, member: Member) -> int:
+        """Shards a member should hold: one of every coded record of its layouts."""
+        membership = self._seat.machine.membership
+        return sum(
+            membership.records.get(epoch, 0)
+            for epoch, layout in membership.layouts.items()
+            if member in layout.members
+        )
+
+
+def _sum(rows: list[Row], name: str) -> int | None:
+    """Of all members; None if one is not known."""
+    counts = [row[name] for row in rows]
+    return None if None in counts else sum(counts)
+
+
+def _largest(rows: list[Row], name: str) -> int | None:
+    """Of those that are known; None if none is."""
+    return max((row[name] for row in rows if row[name] is not None), default=None)

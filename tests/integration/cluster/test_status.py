@@ -1,0 +1,74 @@
+"""What real nodes say of the whole cluster, whichever is asked."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from integration.cluster.harness import Cluster, Node, wait_until
+
+
+def view(node: Node) -> dict[str, Any]:
+    status = node.status()
+    assert status is not None
+    found: dict[str, Any] = status["cluster_view"]
+    return found
+
+
+def survives(node: Node) -> tuple[int | None, int | None, int | None]:
+    found = view(node)["survives"]
+    return found["available"], found["durable"], found["durable_if_silent_return"]
+
+
+def all_say(cluster: Cluster, *expected: int | None) -> None:
+    wait_until(
+        lambda: {survives(node) for node in cluster.running} == {expected}, f"all to say {expected}"
+    )
+
+
+def test_the_budget_of_failures_is_told_by_every_node(cluster: Cluster) -> None:
+    value = os.urandom(50_000)
+    for number in range(10):
+        assert cluster.nodes[number % 5].redis().set(f"key-{number}", value)
+    all_say(cluster, 2, 2, 2)
+    for node in cluster.running:
+        wait_until(lambda node=node: view(node)["shards"] == 50, "all shards to be told")
+        found = view(node)
+        assert (found["shards_missing"], found["shards_corrupt"]) == (0, 0)
+        assert [row["ordinal"] for row in found["members"]] == [0, 1, 2, 3, 4]
+        assert sum(row["role"] == "leader" for row in found["members"]) == 1
+        assert all(row["up"] and row["serving"] for row in found["members"])
+
+    lost, away = cluster.followers()[:2]
+    old = cluster.incarnation(lost)
+    cluster.kill(lost)
+    all_say(cluster, 1, 1, 2)
+    assert view(cluster.nodes[away])["shards_missing"] is None
+    cluster.kill(away)
+    all_say(cluster, 0, 0, 2)
+    cluster.start(away)
+    cluster.wipe(lost)
+    cluster.start(lost)
+    voters = [node for node in cluster.running if node.ordinal != lost]
+    wait_until(
+        lambda: all(survives(node) == (1, 1, 1) for node in voters), "the lost disk to be counted"
+    )
+    found = view(voters[0])
+    assert found["shards_missing"] == 10
+    row = found["members"][lost]
+    assert (row["up"], row["disk_lost"], row["shards"], row["incarnation"]) == (False, True, 0, old)
+    metrics = voters[0].request("GET", "/metrics").body.decode()
+    assert "distkv_cluster_survives_durable 1.0" in metrics
+    assert "distkv_cluster_shards_missing 10.0" in metrics
+
+    cluster.replace(lost, old)
+    all_say(cluster, 2, 2, 2)
+    assert view(cluster.nodes[lost])["members"][lost]["repair_bytes_done"] > 10 * 50_000 // 3
+    assert not any(status["suspicions"] for status in cluster.statuses().values())
+
+
+def test_a_node_without_a_quorum_does_not_guess(cluster: Cluster) -> None:
+    assert cluster.nodes[0].redis().set("key", os.urandom(50_000))
+    all_say(cluster, 2, 2, 2)
+    cluster.kill(0, 1, 2)
+    all_say(cluster, None, None, None)
