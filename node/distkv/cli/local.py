@@ -129,9 +129,10 @@ def status(path: Path, as_json: bool) -> None:
     --json has: name, directory, cluster_id, owner, formed, data_shards, parity_shards, leader
     (ordinal), ready, nodes (ordinal, process, pid, exit_code, ports, role, state, incarnation,
     applied, leader, formed, shards, shards_missing, replacement, ...), gateway, suspicions;
-    of the whole cluster: shards_missing, shards_corrupt, values_lost, repair_bytes_done,
-    repair_bytes_left, repair_bytes_per_second, repair_seconds_left, survives (available: so
-    many more nodes may stop; durable: so many more disks may be lost; durable_if_silent_return).
+    of the whole cluster: shards_missing, shards_corrupt, under_coded, values_lost,
+    repair_bytes_done, repair_bytes_left, repair_bytes_per_second, repair_seconds_left,
+    survives (available: so many more nodes may stop; durable: so many more disks may be lost;
+    durable_if_silent_return).
     What is not known is null.
     """
     found = control.command(Directory(path), "status")

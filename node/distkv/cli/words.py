@@ -40,6 +40,8 @@ def missing_line(whole: dict[str, Any], nodes: list[dict[str, Any]]) -> str:
             continue
         known = [node[field] for node in nodes if node[field] is not None]
         parts.append(f"{name} at least {sum(known)}" if known else f"{name} unknown")
+    if whole["under_coded"]:
+        parts.append(f"{whole['under_coded']} values coded for fewer nodes or another layout")
     silent = [str(node["ordinal"]) for node in nodes if node["shards_missing"] is None]
     hidden = f" (not known of node {', '.join(silent)})" if silent else ""
     return f"shards {', '.join(parts)}{hidden}"

@@ -19,6 +19,7 @@ SHARD_FIELDS = (
 )
 CLUSTER_FIELDS = (
     *("shards_missing", "shards_corrupt", "values_lost"),
+    *("under_coded", "under_coded_bytes", "under_coded_seconds_left"),
     *("repair_bytes_done", "repair_bytes_left", "repair_bytes_per_second", "repair_seconds_left"),
 )
 

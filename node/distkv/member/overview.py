@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from distkv.ids import Member
 from distkv.member.messages import Greeting, known
-from distkv.member.pace import Pace, Work
 from distkv.member.report import state_of
 from distkv.member.survival import SETTLED_SECONDS, UNKNOWN, Standing, Survival, survival
+from distkv.member.work import RepairWork, Work
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -33,7 +34,7 @@ class Overview:
         self._seat = seat
         self._marks: deque[tuple[float, int]] = deque()
         self._settled = 0
-        self._pace = Pace()
+        self._work = RepairWork()
 
     def greeting(self) -> Greeting:
         """How far this node is."""
@@ -53,7 +54,7 @@ class Overview:
             replica.durable,
             replica.voter,
             state_of(seat)[0],
-            -1,
+            len(seat.data.losses) + seat.data.losses.unlisted,
             work.done,
             work.left,
             work.rate,
@@ -63,14 +64,14 @@ class Overview:
 
     def work(self) -> Work:
         """What repair of this node does."""
-        return self._pace.work(self._seat)
+        return self._work.work(self._seat)
 
     def _look(self, now: float) -> None:
         """Remember how far this node is, to know in a while what is old."""
         if self._marks and now - self._marks[-1][0] < LOOK_SECONDS:
             return
         self._marks.append((now, self._seat.machine.applied))
-        self._pace.look(now, self._seat.data.repairer.progress.rebuilt_bytes)
+        self._work.look(now, self._seat.data.repairer.progress.rebuilt_bytes)
         while self._marks and now - self._marks[0][0] >= SETTLED_SECONDS:
             self._settled = self._marks.popleft()[1]
 
@@ -98,9 +99,20 @@ class Overview:
         rows = [self._row(member) for member in members]
         whole: dict[str, object] = {name: _sum(rows, name) for name in SUMMED}
         whole |= {name: _largest(rows, name) for name in LARGEST}
+        whole |= self.under_coded()
         whole["survives"] = self.survival()._asdict()
         whole["members"] = rows
         return whole
+
+    def under_coded(self) -> dict[str, object]:
+        """Values coded otherwise than the newest layout wants: the same on every node."""
+        restriper = self._seat.data.restriper
+        census, seconds = restriper.census, restriper.seconds_left
+        return {
+            "under_coded": census.records if census.known else None,
+            "under_coded_bytes": census.bytes if census.known else None,
+            "under_coded_seconds_left": None if seconds is None else math.ceil(seconds),
+        }
 
     # -- one member
 

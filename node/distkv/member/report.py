@@ -17,6 +17,9 @@ Of the node itself (before it is seated only the first lines are there):
 | shards, shards_bytes, shards_pending | held; their bytes; not named by a record |
 | shards_missing, shards_corrupt | not here yet; pieces found rotten since the start |
 | repair_bytes_done, repair_bytes_left, repair_bytes_per_second, repair_seconds_left | of repair |
+| under_coded, under_coded_bytes, under_coded_seconds_left | values that are coded otherwise \
+than the layout wants; of them all nodes know the same |
+| values_lost | values of which too few shards are left, as far as this node found out |
 | disk_full | true: read-only |
 | peers_up, members_up, peers | who is connected; what each said last |
 | suspicions | [{source, kind, count, detail}], see member.suspicions |
@@ -27,6 +30,7 @@ Of the node itself (before it is seated only the first lines are there):
 | field | meaning |
 |---|---|
 | shards, shards_missing, shards_corrupt, repair_bytes_... | sums over all members |
+| under_coded, under_coded_bytes, under_coded_seconds_left | as above |
 | values_lost, repair_seconds_left | the largest of all members' |
 | survives.available | so many more nodes may stop, and reads and writes go on |
 | survives.durable | so many more disks may be lost, and no acknowledged value is |
@@ -113,6 +117,8 @@ def status_of(seat: Seat) -> dict[str, object]:
         "shards_pending": keeper.pending,
         "memory_in_flight": seat.data.budget.used,
         **_repair(seat),
+        **seat.overview.under_coded(),
+        "values_lost": len(seat.data.losses) + seat.data.losses.unlisted,
         "cluster_view": seat.overview.cluster(),
         "peers": {
             str(ordinal): greeting._asdict()

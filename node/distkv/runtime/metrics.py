@@ -103,6 +103,8 @@ class NodeCollector(Collector):
 
 _CLUSTER = {
     "shards_missing": "Shards missing on all members.",
+    "under_coded": "Values coded otherwise than the layout wants.",
+    "under_coded_bytes": "Bytes of these values.",
     "values_lost": "Values of which too few shards are left.",
     "repair_bytes_left": "Bytes of missing shards on all members, estimated.",
 }

@@ -31,6 +31,7 @@ def whole(**fields: Any) -> dict[str, Any]:
     return {
         "shards_missing": 0,
         "shards_corrupt": 0,
+        "under_coded": 0,
         "repair_bytes_left": 0,
         "repair_bytes_per_second": 0,
         "repair_seconds_left": 0,
