@@ -98,7 +98,9 @@ def test_wrong_pieces_never_pass_the_checksum(data: st.DataObject) -> None:
     bad[data.draw(st.integers(0, len(bad) - 1))] ^= data.draw(st.integers(1, 255))
     assert checksum(bytes(bad)) != checksum(pieces[victim])
     chosen = {i: bytes(bad) if i == victim else pieces[i] for i in subset}
-    assert checksum(codec(k, n).decode(chosen, len(stripe))) != checksum(stripe)
+    decoded = codec(k, n).decode(chosen, len(stripe))
+    # A byte of a parity piece beyond the last data piece's end changes the padding only.
+    assert decoded == stripe or checksum(decoded) != checksum(stripe)
 
 
 @settings(max_examples=60, deadline=None)
