@@ -66,4 +66,9 @@ def set_up_logging(section: LoggingSection, name: str) -> None:
         handler.setFormatter(logging.Formatter(f"%(asctime)s {name} %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(section.level.upper())
+    set_level(section)
+
+
+def set_level(section: LoggingSection) -> None:
+    """Of all that is written from now on."""
+    logging.getLogger().setLevel(section.level.upper())

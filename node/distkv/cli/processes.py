@@ -14,6 +14,7 @@ import click
 
 from distkv.cli.exits import EXIT_USAGE, Failure
 from distkv.config import Config, ConfigError, load
+from distkv.config.live import Source
 from distkv.local.processes import die_with_parent
 
 CONFIG = click.option(
@@ -58,7 +59,7 @@ def node(config_file: Path | None, flags: tuple[str, ...]) -> None:
     """
     die_with_parent()
     config = load_or_fail("node", config_file, flags)
-    _run("distkv.runtime.node", config)
+    _run("distkv.runtime.node", config, Source("node", config_file, os.environ, flags))
 
 
 @click.command()
@@ -71,11 +72,11 @@ def gateway(config_file: Path | None, flags: tuple[str, ...]) -> None:
     _run("distkv.gateway.process", config)
 
 
-def _run(module: str, config: Config) -> None:
-    """Call `module.main(config)`; its return value is the exit code."""
-    main = cast(Callable[[Config], Any], importlib.import_module(module).main)
+def _run(module: str, *arguments: object) -> None:
+    """Call `module.main(*arguments)`; its return value is the exit code."""
+    main = cast(Callable[..., Any], importlib.import_module(module).main)
     try:
-        code = main(config)
+        code = main(*arguments)
     except ConfigError as error:
         raise wrong_configuration(error) from None
     sys.exit(code or 0)

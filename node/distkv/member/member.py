@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from distkv.errors import BadRequest, DiskFull, NotFormed, ShuttingDown
 from distkv.kernel import Future, Kernel
@@ -89,6 +90,12 @@ class Member:
         self._next_greeting = 0.0
         if self.seat is not None:
             self.seat.set_disk_full(full)
+
+    def set_repair_rate(self, bytes_per_second: int) -> None:
+        """Of repair from now on."""
+        self.options = replace(self.options, repair_bytes_per_second=bytes_per_second)
+        if self.seat is not None:
+            self.seat.data.repairer.limits.bytes_per_second = bytes_per_second
 
     def receive(self, peer: Identity, message: object) -> None:
         """One message of an authenticated peer of this cluster."""

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import uvloop
 
-from distkv.api.process import set_up_logging
+from distkv.api.process import set_level, set_up_logging
 from distkv.config import Config
+from distkv.config.live import Source
 from distkv.member.identity import DirectoryIdentity, WrongDirectory, open_identity
 from distkv.member.member import Member
 from distkv.runtime.doors import Doors
 from distkv.runtime.driver import Driver
+from distkv.runtime.live import LiveConfig
 from distkv.runtime.options import key_ring, member_options, transport_options
 from distkv.runtime.resources import ResourceLog
 from distkv.runtime.store import NodeStore
@@ -39,8 +41,8 @@ DRAIN_SECONDS = 3.0
 STEP_SECONDS = 0.01
 
 
-def main(config: Config) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code.
+def main(config: Config, source: Source) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code. `source`: where `config` is from.
 
     0: stopped; 3: the data directory cannot be used; 4: halted, because going on could have
     been unsafe; 5: an address cannot be listened on. Raises ConfigError.
@@ -65,7 +67,7 @@ def main(config: Config) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    return uvloop.run(_serve(config, engine, identity))
+    return uvloop.run(_serve(config, source, engine, identity))
 
 
 def _keep_freed_memory() -> None:
@@ -78,8 +80,10 @@ def _keep_freed_memory() -> None:
         libc.mallopt(m_mmap_threshold, 32 << 20)
 
 
-async def _serve(config: Config, engine: Engine, identity: DirectoryIdentity) -> int:
-    process = NodeProcess(config, engine, identity)
+async def _serve(
+    config: Config, source: Source, engine: Engine, identity: DirectoryIdentity
+) -> int:
+    process = NodeProcess(config, source, engine, identity)
     try:
         await process.start()
     except OSError as error:
@@ -94,7 +98,9 @@ async def _serve(config: Config, engine: Engine, identity: DirectoryIdentity) ->
 class NodeProcess:
     """The parts of a running node."""
 
-    def __init__(self, config: Config, engine: Engine, identity: DirectoryIdentity) -> None:
+    def __init__(
+        self, config: Config, source: Source, engine: Engine, identity: DirectoryIdentity
+    ) -> None:
         self.config = config
         self.engine = engine
         self.identity = identity
@@ -115,6 +121,15 @@ class NodeProcess:
         self.endpoint: Endpoint | None = None
         self.doors: Doors | None = None
         self._resources = ResourceLog(config.logging.resources, self.driver, config.storage.reserve)
+        self._live = LiveConfig(
+            source,
+            config,
+            {
+                "logging.level": lambda new: set_level(new.logging),
+                "peers.addresses": self._take_peers,
+                "repair.rate": lambda new: self.member.set_repair_rate(new.repair.rate),
+            },
+        )
 
     def _room(self, ordinal: int, lane: Lane) -> int:
         assert self.endpoint is not None
@@ -143,12 +158,11 @@ class NodeProcess:
         except OSError as error:
             raise OSError(f"listen.peers = {address}: {error.strerror or error}") from error
         self.driver.attach(self.endpoint)
-        for ordinal, peer in enumerate(config.peers.addresses):
-            if ordinal != identity.ordinal:
-                self.endpoint.set_peer(ordinal, peer.host, peer.port)
+        self._take_peers(config)
         self.doors = Doors(config, self.store, self.driver, self.endpoint)
         await self.doors.start()
         self._resources.start(self.doors)
+        self._live.start()
         log.info(
             "node %d of cluster %s is up (incarnation %d, boot %d): %s",
             identity.ordinal,
@@ -157,6 +171,17 @@ class NodeProcess:
             identity.boot,
             self.member.status()["state"],
         )
+
+    def _take_peers(self, config: Config) -> None:
+        """Connect to every other node of the list, and to nobody else of our own accord."""
+        assert self.endpoint is not None
+        known = len(self._live.config.peers.addresses)
+        wanted = config.peers.addresses
+        for ordinal, peer in enumerate(wanted):
+            if ordinal != self.identity.ordinal:
+                self.endpoint.set_peer(ordinal, peer.host, peer.port)
+        for ordinal in range(len(wanted), known):
+            self.endpoint.forget_peer(ordinal)
 
     async def until_stopped(self) -> int:
         """Wait for a signal, or for the driver to halt; the exit code."""
@@ -172,6 +197,7 @@ class NodeProcess:
 
     async def close(self) -> None:
         """Hand leadership over, end requests, make everything durable."""
+        self._live.stop()
         self._resources.stop()
         if self.doors is not None and not self.driver.closed:
             self.member.stop_taking()
