@@ -7,7 +7,7 @@ from typing import Any
 from distkv.manifest import ClusterSpec, ClusterStatus
 from distkv_operator import names
 from distkv_operator.crd.rules import rules
-from distkv_operator.crd.schema import object_schema
+from distkv_operator.crd.schema import filled, object_schema
 
 Document = dict[str, Any]
 
@@ -103,7 +103,7 @@ def _root() -> Document:
             "spec": {
                 "description": "What the cluster should be. Every field has a default: three data "
                 "and two parity shards on five nodes, any two of which may be lost.",
-                "default": {},
+                "default": filled(spec),
                 **spec,
                 "x-kubernetes-validations": of_spec,
             },

@@ -251,8 +251,7 @@ def _default(info: FieldInfo, schema: Schema) -> Any:
         return None
     if isinstance(value, BaseModel):
         given = value.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        nested = any("default" in part for part in schema["properties"].values())
-        return given if given or nested else None
+        return {**filled(schema), **given} or None
     if isinstance(value, dict | list | tuple):
         return list(value) or None if not isinstance(value, dict) else value or None
     if schema.get("pattern") == DURATION_PATTERN:
@@ -260,6 +259,14 @@ def _default(info: FieldInfo, schema: Schema) -> Any:
     if "x-kubernetes-int-or-string" in schema and isinstance(value, int):
         return size_text(value)
     return value
+
+
+def filled(schema: Schema) -> Schema:
+    """The defaults of an object's fields, which its own default must repeat: the API server
+    judges a default by the rules before it fills it in."""
+    return {
+        name: part["default"] for name, part in schema["properties"].items() if "default" in part
+    }
 
 
 def _flatten(metadata: Iterable[Any]) -> Iterable[Any]:
