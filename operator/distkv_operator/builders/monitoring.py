@@ -6,6 +6,7 @@ from distkv.manifest import Cluster
 from distkv_operator import names
 from distkv_operator.builders.context import Context, Manifest
 from distkv_operator.builders.metadata import manifest
+from distkv_operator.crd.units import duration_text
 
 
 def service_monitor(cluster: Cluster, context: Context) -> Manifest | None:
@@ -14,7 +15,7 @@ def service_monitor(cluster: Cluster, context: Context) -> Manifest | None:
     if not (monitoring.enabled and context.service_monitors):
         return None
     name = cluster.metadata.name
-    milliseconds = round(monitoring.interval * 1000)
+    interval = duration_text(round(monitoring.interval, 3))
     return manifest(
         "monitoring.coreos.com/v1",
         "ServiceMonitor",
@@ -29,6 +30,6 @@ def service_monitor(cluster: Cluster, context: Context) -> Manifest | None:
             },
             "namespaceSelector": {"matchNames": [context.namespace]},
             "targetLabels": [names.CLUSTER_LABEL, names.COMPONENT_LABEL],
-            "endpoints": [{"port": "http", "path": "/metrics", "interval": f"{milliseconds}ms"}],
+            "endpoints": [{"port": "http", "path": "/metrics", "interval": interval}],
         },
     )

@@ -25,8 +25,10 @@ def _lines(sections: Mapping[str, Mapping[str, Any]], heading: str) -> Iterator[
 
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
+        if len(value) < 2:
+            return f"[{', '.join(map(_value, value))}]"
         items = "".join(f"  {_value(item)},\n" for item in value)
-        return f"[\n{items}]" if items else "[]"
+        return f"[\n{items}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
