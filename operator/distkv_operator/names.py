@@ -19,7 +19,6 @@ SHORT_NAME: Final = "dkv"
 CRD: Final = f"{PLURAL}.{GROUP}"
 FIELD_MANAGER: Final = "distkv-operator"
 """Of server-side apply, for everything the operator writes but the status."""
-STATUS_FIELD_MANAGER: Final = "distkv-operator-status"
 
 
 # -- ports ------------------------------------------------------------------------------------
@@ -161,8 +160,6 @@ class Names(NamedTuple):
 
 CLUSTER_KEY_FIELD: Final = "key"
 """In the cluster key's Secret: 64 hexadecimal digits."""
-PREVIOUS_KEY_FIELD: Final = "previous"
-"""In the same, optional: accepted as well while a new key is brought out."""
 TOKEN_FIELD: Final = "token"
 """In the Secrets of tokens."""
 
