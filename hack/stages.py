@@ -35,11 +35,17 @@ class Tally(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """`arguments` of pytest if `tests`, else a command that passes or fails as a whole."""
+    """`arguments` of pytest if `tests`, else a command that passes or fails as a whole.
+
+    `runner`: what runs pytest instead of Python. `barrier`: says on its standard output why the
+    stage cannot run here, and exits with 1 then.
+    """
 
     name: str
     arguments: list[str]
     tests: bool = True
+    runner: tuple[str, ...] = (sys.executable, "-m", "pytest", "-q")
+    barrier: tuple[str, ...] = ()
 
 
 def checks() -> list[Stage]:
@@ -69,12 +75,18 @@ def stages(fast: bool, long: bool) -> list[Stage]:
 
 def testbed() -> list[Stage]:
     """The tests on a real Kubernetes, where the repository has them."""
-    return [Stage("kubernetes", [str(TESTBED)], False)] if TESTBED.exists() else []
+    if not TESTBED.exists():
+        return []
+    ready = ("env", f"PYTHONPATH={TESTBED.parent.parent}", sys.executable, "-m", "testbed.ready")
+    return [Stage("kubernetes", ["tests/kubernetes"], True, (str(TESTBED),), ready)]
 
 
 def run(stage: Stage) -> Tally:
     """Run one stage, print its line; its output only if it failed."""
     began = time.monotonic()
+    if reason := _barred(stage):
+        print(f"{stage.name:12} SKIPPED because it cannot run here: {reason}", flush=True)
+        return Tally(skipped=1)
     if stage.tests:
         outcome, output = _pytest(stage)
     else:
@@ -92,13 +104,20 @@ def run(stage: Stage) -> Tally:
     return outcome
 
 
+def _barred(stage: Stage) -> str:
+    if not stage.barrier:
+        return ""
+    done = subprocess.run(stage.barrier, cwd=ROOT, capture_output=True, text=True)
+    return "" if done.returncode == 0 else (done.stdout.strip() or done.stderr.strip()[-500:])
+
+
 def _pytest(stage: Stage) -> tuple[Tally, str]:
     paths = [ROOT / part for part in stage.arguments if part.startswith("tests/")]
     if not any(path.is_file() or any(path.rglob("test_*.py")) for path in paths):
         return Tally(), ""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *stage.arguments]
+        command = [*stage.runner, f"--junitxml={report}", *stage.arguments]
         done = subprocess.run(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )

@@ -13,7 +13,7 @@ from testbed.choose import PROVIDERS, choose, make
 from testbed.errors import LabError
 from testbed.paths import cluster_root
 from testbed.progress import Progress
-from testbed.provider import NODE_VERBS, Provider
+from testbed.provider import CONTROL_DAEMONS, NODE_VERBS, Provider
 
 DESCRIPTION = """\
 A real Kubernetes of several nodes to test on.
@@ -68,37 +68,46 @@ def parser() -> argparse.ArgumentParser:
     image = verbs.add_parser("load-image", help="make an image known to every node")
     image.add_argument("archive", type=Path, help="an OCI or Docker archive, as hack/image writes")
     verbs.add_parser("kubectl", help="run kubectl on the cluster, with all that follows")
+    verbs.add_parser("helm", help="run helm on the cluster, with all that follows")
     node = verbs.add_parser(
         "node", help="take a node away, bring it back", description=NODE, formatter_class=raw
     )
     node.add_argument("action", choices=NODE_VERBS)
     node.add_argument("node", metavar="NAME", help="as in `hack/kube kubectl get nodes`")
     node.add_argument("--wipe", action="store_true", help="with stop: the disk is lost as well")
+    control = verbs.add_parser("control", help="an outage of the control plane, and its end")
+    control.add_argument("action", choices=("freeze", "heal"))
+    control.add_argument("daemon", choices=CONTROL_DAEMONS)
     logs = verbs.add_parser("logs", help="what the daemons of the cluster say")
     logs.add_argument("what", nargs="?", help="a node, a daemon, or NODE/DAEMON (default: all)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as more is said")
     return top
 
 
-def split_kubectl(words: list[str]) -> tuple[list[str], list[str]]:
-    """Ours, and what belongs to kubectl: options after that word are not ours to understand."""
+def split_foreign(words: list[str]) -> tuple[list[str], list[str]]:
+    """Ours, and what belongs to kubectl or helm: options after those are not ours to understand."""
     verb = 0
     while verb < len(words) and words[verb].startswith("-"):
         verb += 2 if words[verb] == "--name" else 1
-    if words[verb : verb + 1] == ["kubectl"]:
+    if words[verb : verb + 1] in (["kubectl"], ["helm"]):
         return words[: verb + 1], words[verb + 1 :]
     return words, []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    words, rest = split_kubectl(list(sys.argv[1:] if arguments is None else arguments))
+    words, rest = split_foreign(list(sys.argv[1:] if arguments is None else arguments))
     options = parser().parse_args(words)
     options.arguments = rest
     try:
-        return _carry_out(options)
+        code = _carry_out(options)
+        sys.stdout.flush()
+        return code
     except LabError as error:
         print(f"hack/kube: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads has seen enough, as in `hack/kube status | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("hack/kube: interrupted; the same command can be given again", file=sys.stderr)
         return 130
@@ -138,6 +147,11 @@ def _on_cluster(provider: Provider, options: argparse.Namespace) -> int:
             if options.wipe and options.action != "stop":
                 raise LabError("--wipe goes with stop only", "a running node uses its disk")
             provider.node(options.action, options.node, options.wipe)
+        case "control":
+            provider.control(options.action, options.daemon)
+        case "helm":
+            os.environ["KUBECONFIG"] = str(provider.kubeconfig())
+            _become([str(provider.helm()), *options.arguments])
         case "kubectl":
             _become([*provider.kubectl(), *options.arguments])
         case "logs":

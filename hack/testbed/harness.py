@@ -82,7 +82,9 @@ class Cluster:
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
     @contextlib.contextmanager
-    def space(self, level: str = "privileged", prefix: str = "test") -> Iterator[Space]:
+    def space(
+        self, level: str = "privileged", prefix: str = "test", keep: bool = False
+    ) -> Iterator[Space]:
         """A namespace of its own that is gone, with all that was in it, at the end."""
         name = f"{prefix}-{uuid.uuid4().hex[:8]}"
         labels = {SECURITY: level}
@@ -98,7 +100,8 @@ class Cluster:
         try:
             yield Space(self, name)
         finally:
-            self.kubectl("delete", "namespace", name, "--wait=false")
+            if not keep:
+                self.kubectl("delete", "namespace", name, "--wait=false")
 
 
 class Space:

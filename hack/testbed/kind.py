@@ -7,6 +7,7 @@ their names and meaning, so that a test need not know which of the two it runs o
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import string
 from collections.abc import Sequence
@@ -37,6 +38,16 @@ def container_daemon() -> str | None:
     return None
 
 
+def _environment() -> dict[str, str]:
+    """kind takes Docker where its client is installed, even if only Podman's daemon answers."""
+    chosen = {"KIND_EXPERIMENTAL_PROVIDER": "podman"} if container_daemon() == "podman" else {}
+    return {**chosen, **os.environ}
+
+
+def _kind(*arguments: str) -> str:
+    return run(["kind", *arguments], env=_environment()).stdout
+
+
 def cluster_config(nodes: int) -> str:
     """The file for `kind create cluster`: the checked-in head, and one entry for each worker."""
     head, marker, worker = TEMPLATE.read_text().partition("# worker:\n")
@@ -60,7 +71,7 @@ class KindProvider(Provider):
     def up(self, nodes: int) -> None:
         self._check_programs()
         config = self._folder / "kind.yaml"
-        if self._cluster in run(["kind", "get", "clusters"]).stdout.split():
+        if self._cluster in _kind("get", "clusters").split():
             if config.exists() and config.read_text() == cluster_config(nodes):
                 self._progress.step("the cluster was up already")
                 self._await_ready()
@@ -70,7 +81,7 @@ class KindProvider(Provider):
         self._folder.mkdir(parents=True, exist_ok=True)
         config.write_text(cluster_config(nodes))
         self._progress.step(f"kind creates {nodes} workers")
-        run(create_command(self._cluster, config, self.kubeconfig()))
+        _kind(*create_arguments(self._cluster, config, self.kubeconfig()))
         self._apply_storage_class()
         self._await_ready()
         self._progress.step(f"{nodes} nodes are Ready")
@@ -100,7 +111,7 @@ class KindProvider(Provider):
         run([*self.kubectl(), "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=180s"])
 
     def down(self) -> None:
-        run(["kind", "delete", "cluster", "--name", self._cluster])
+        _kind("delete", "cluster", "--name", self._cluster)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def status(self) -> list[str]:
@@ -114,11 +125,11 @@ class KindProvider(Provider):
         return ["kubectl", "--kubeconfig", str(self.kubeconfig())]
 
     def load_image(self, archive: Path) -> None:
-        run(["kind", "load", "image-archive", str(archive), "--name", self._cluster])
+        _kind("load", "image-archive", str(archive), "--name", self._cluster)
         self._progress.step(f"{archive.name} is on every node")
 
     def node(self, verb: str, name: str, wipe: bool = False) -> None:
-        known = run(["kind", "get", "nodes", "--name", self._cluster]).stdout.split()
+        known = _kind("get", "nodes", "--name", self._cluster).split()
         if name not in known:
             raise LabError(f"there is no node {name!r}", f"the nodes are {', '.join(known) or '-'}")
         daemon = container_daemon()
@@ -126,6 +137,12 @@ class KindProvider(Provider):
             raise LabError("neither Docker nor Podman answers any more", "start the daemon again")
         for command, required in node_commands(daemon, verb, name, wipe):
             run(command, check=required)
+
+    def inside(self, node: str) -> Sequence[str]:
+        return [container_daemon() or DAEMONS[0], "exec", "-i", node]
+
+    def control(self, verb: str, daemon: str) -> None:
+        run([*self.inside(f"{self._cluster}-control-plane"), *control_command(verb, daemon)])
 
     def logs(self, what: str | None, follow: bool) -> Sequence[str]:
         """A node's journal; `kind export logs` has no way to print."""
@@ -135,9 +152,9 @@ class KindProvider(Provider):
         return [daemon, "exec", node, "journalctl", *units, *(["-f"] if follow else [])]
 
 
-def create_command(cluster: str, config: Path, kubeconfig: Path) -> list[str]:
+def create_arguments(cluster: str, config: Path, kubeconfig: Path) -> list[str]:
     options = {"--name": cluster, "--config": config, "--kubeconfig": kubeconfig, "--wait": "180s"}
-    return ["kind", "create", "cluster", *(str(w) for pair in options.items() for w in pair)]
+    return ["create", "cluster", *(str(w) for pair in options.items() for w in pair)]
 
 
 def node_commands(daemon: str, verb: str, name: str, wipe: bool) -> list[tuple[list[str], bool]]:
@@ -164,6 +181,10 @@ def node_commands(daemon: str, verb: str, name: str, wipe: bool) -> list[tuple[l
             return [([daemon, "unpause", name], False), *undo]
         case other:
             raise LabError(f"there is no node verb {other!r}")
+
+
+def control_command(verb: str, daemon: str) -> list[str]:
+    return ["pkill", "-STOP" if verb == "freeze" else "-CONT", "-x", daemon]
 
 
 def _lose_incoming(action: str) -> list[str]:

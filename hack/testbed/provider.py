@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from testbed.errors import LabError
 
 NODE_VERBS = ("stop", "start", "freeze", "partition", "heal")
+CONTROL_DAEMONS = ("kube-apiserver", "etcd")
 
 
 class Provider(ABC):
@@ -36,6 +38,13 @@ class Provider(ABC):
     def kubectl(self) -> Sequence[str]:
         """The beginning of a kubectl command, up to where its arguments go."""
 
+    def helm(self) -> Path:
+        """The program, to be run with KUBECONFIG set to `kubeconfig`."""
+        found = shutil.which("helm")
+        if found is None:
+            raise LabError("helm is not on PATH", "install helm 3.17 or newer")
+        return Path(found)
+
     @abstractmethod
     def load_image(self, archive: Path) -> None:
         """Makes the image in an OCI or Docker archive known to every node."""
@@ -45,6 +54,14 @@ class Provider(ABC):
             f"nodes of a {self.name} cluster are not ours to {verb}",
             "use --provider kind or namespaces for tests that take nodes away",
         )
+
+    def inside(self, node: str) -> Sequence[str]:
+        """The beginning of a command that runs on a node, in all of its namespaces."""
+        raise LabError(f"nodes of a {self.name} cluster are not ours to enter")
+
+    def control(self, verb: str, daemon: str) -> None:
+        """Freezes a daemon of the control plane (it answers nothing), or heals it again."""
+        raise LabError(f"the control plane of a {self.name} cluster is not ours to {verb}")
 
     def logs(self, what: str | None, follow: bool) -> Sequence[str]:
         """A command that prints logs: of everything, or of one daemon."""

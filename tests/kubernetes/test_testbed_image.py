@@ -56,6 +56,7 @@ def snapshot(folder: Path, python: str) -> Path:
     return folder
 
 
+@pytest.mark.timeout(900)
 def test_the_same_sources_give_the_same_image(tmp_path: Path) -> None:
     """Built twice, from two folders, the second time with nothing in the cache but downloads."""
     first = snapshot(tmp_path / "first", sys.executable)

@@ -25,6 +25,7 @@ SETTINGS = (
     "kernel/panic",
     "kernel/panic_on_oops",
     "kernel/keys/root_maxkeys",
+    "fs/inotify/max_user_instances",
 )
 
 

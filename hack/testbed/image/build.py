@@ -12,13 +12,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from testbed.errors import LabError
 from testbed.image import debian, site
 from testbed.image.layer import Layer
 from testbed.image.oci import write_archive
+from testbed.locks import exclusive
 from testbed.paths import CHECKOUT, PACKAGE, cache_root
 from testbed.progress import Progress
 from testbed.run import run
@@ -49,14 +50,15 @@ CONFIG = {
 }
 
 
-def build(output: Path, tag: str, progress: Progress) -> str:
-    """Writes the archive and returns the image's digest."""
+def build(output: Path, tag: str, progress: Progress, more: Sequence[bytes] = ()) -> str:
+    """Writes the archive and returns the image's digest. `more`: layers on top."""
     if sys.version_info[:2] != (3, 11):
         raise LabError(
             f"this is Python {sys.version_info.major}.{sys.version_info.minor}; the image has 3.11",
             "set PYTHON=python3.11 and run hack/setup: modules are compiled by what runs this",
         )
-    packages = debian.fetch_packages(cache_root() / "debian")
+    with exclusive(cache_root() / "debian.lock"):
+        packages = debian.fetch_packages(cache_root() / "debian")
     names = "\n".join(package.name for package in packages)
     root = _cached("root", names, lambda: _root(packages))
     progress.step(f"Debian: {len(packages)} packages, {_size(root)}")
@@ -66,7 +68,7 @@ def build(output: Path, tag: str, progress: Progress) -> str:
     project = _project()
     progress.step(f"distkv: {_size(project)}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    digest = write_archive(output, tag, [root, dependencies, project], CONFIG)
+    digest = write_archive(output, tag, [root, dependencies, project, *more], CONFIG)
     progress.step(f"{output} is {tag}, {digest}")
     return digest
 

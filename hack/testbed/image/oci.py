@@ -23,6 +23,18 @@ def full_name(name: str) -> str:
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
 
 
+def identity(archive: Path) -> tuple[str, str] | None:
+    """The full name and digest of the only image in an OCI archive; None if it is another kind."""
+    try:
+        with tarfile.open(archive) as content:
+            member = content.extractfile("index.json")
+            entries = json.loads(member.read())["manifests"] if member else []
+    except (KeyError, ValueError, tarfile.TarError):
+        return None
+    names = [e.get("annotations", {}).get("io.containerd.image.name") for e in entries]
+    return (names[0], entries[0]["digest"]) if len(entries) == 1 and names[0] else None
+
+
 def architecture() -> str:
     return ARCHITECTURES[platform.machine()]
 

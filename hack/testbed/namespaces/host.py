@@ -48,11 +48,12 @@ def prepare(progress: Progress) -> None:
             "run it as root (sudo hack/kube up), or use --provider kind",
         )
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{ADMIN_PATH}"
-    _check_kernel()
+    check_kernel()
     install(missing_packages(), progress)
 
 
-def _check_kernel() -> None:
+def check_kernel() -> None:
+    """LabError: this kernel lacks something that no package brings."""
     known = Path("/proc/filesystems").read_text().split()
     lacking = [name for name in FILE_SYSTEMS if name not in known]
     if lacking:

@@ -16,8 +16,9 @@ from typing import Any
 from testbed.agents.disks import DiskFolder
 from testbed.image.layer import Layer
 from testbed.image.oci import write_archive
+from testbed.locks import exclusive
 from testbed.namespaces.boxes import Box
-from testbed.namespaces.tools import Tools, exclusive
+from testbed.namespaces.tools import Tools
 from testbed.paths import cache_root
 from testbed.progress import Progress
 from testbed.run import run, wait_until

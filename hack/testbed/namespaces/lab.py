@@ -102,12 +102,21 @@ class Lab:
         return self.root / "log" / f"{box}-{daemon}.log"
 
     def spawn(
-        self, box: str, daemon: str, command: Sequence[str | Path], files: Sequence[int] = ()
+        self,
+        box: str,
+        daemon: str,
+        command: Sequence[str | Path],
+        files: Sequence[int] = (),
+        again: bool = False,
     ) -> None:
-        """Starts a daemon as a child of the box's first process, in a control group of its own."""
+        """Starts a daemon as a child of the box's first process, in a control group of its own.
+
+        With `again` it is started anew whenever it fails, as an init system would do.
+        """
         script = cgroups.join_script(self.group(box, daemon))
         # The shell in front ends at once, so that the daemon is an orphan which the box adopts.
-        script += 'log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null &'
+        keeper = """sh -c 'until "$@"; do sleep 0.2; done' sh """ if again else ""
+        script += f'log=$1; shift; setsid {keeper}"$@" >>"$log" 2>&1 </dev/null &'
         words = [*self.box(box).enter(), "sh", "-ec", script, "sh", self.log(box, daemon), *command]
         environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PYTHONUNBUFFERED": "1"}
         subprocess.run(

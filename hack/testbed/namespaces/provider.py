@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from testbed.errors import LabError
-from testbed.namespaces import cgroups, host, network, start
+from testbed.locks import exclusive
+from testbed.namespaces import cgroups, host, limits, network, start
 from testbed.namespaces.images import Stores, ensure_store
 from testbed.namespaces.lab import HUB, Lab
 from testbed.namespaces.node import Node
-from testbed.namespaces.tools import ensure_tools, exclusive
+from testbed.namespaces.tools import ensure_tools
 from testbed.paths import cache_root, cluster_root
 from testbed.progress import Progress
 from testbed.provider import Provider
@@ -26,6 +27,7 @@ class NamespacesProvider(Provider):
     def __init__(self, cluster: str, progress: Progress) -> None:
         self._root = cluster_root(cluster)
         self._lock = cache_root() / f"{cluster}.lock"  # not in a folder that `down` removes
+        self._limits_lock = cache_root() / "limits.lock"  # of all clusters together
         self._progress = progress
         self._lab = Lab(self._root)
 
@@ -48,6 +50,9 @@ class NamespacesProvider(Provider):
             if self._root.exists():
                 self._progress.step("removing what an interrupted `up` left")
                 self._lab.end()
+            (self._root / "run").mkdir(parents=True)
+            with exclusive(self._limits_lock):
+                limits.raise_limit(self._root.parent)
             self._lab = Lab(self._root)
             start.start_cluster(self._lab, tools, store, nodes, self._progress)
 
@@ -55,6 +60,8 @@ class NamespacesProvider(Provider):
         with exclusive(self._lock):
             self._lab = Lab(self._root)
             self._lab.end()
+            with exclusive(self._limits_lock):
+                limits.restore_limit(self._root.parent)
         self._progress.step("nothing of the cluster is left")
 
     def status(self) -> list[str]:
@@ -82,6 +89,9 @@ class NamespacesProvider(Provider):
     def kubectl(self) -> Sequence[str]:
         self._lab.box(HUB)
         return [str(self._lab.tools["kubectl"]), "--kubeconfig", str(self.kubeconfig())]
+
+    def helm(self) -> Path:
+        return self._lab.tools["helm"]
 
     def load_image(self, archive: Path) -> None:
         """Also kept for nodes that are started later with nothing on their disk."""
@@ -124,6 +134,13 @@ class NamespacesProvider(Provider):
             case "heal":
                 cgroups.freeze(group, False)
                 start.mend_link(self._lab, name)
+
+    def inside(self, node: str) -> Sequence[str]:
+        return self._lab.box(node).enter()
+
+    def control(self, verb: str, daemon: str) -> None:
+        cgroups.freeze(self._lab.group(HUB, daemon), verb == "freeze")
+        self._progress.step(f"{daemon}: {'frozen' if verb == 'freeze' else 'running'}")
 
     def logs(self, what: str | None, follow: bool) -> Sequence[str]:
         wanted = (what or "").replace("/", "-")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from testbed.agents.api import Api, ApiError, Credentials, Object
 from testbed.errors import LabError
+from testbed.image.oci import identity
 from testbed.namespaces import addons, cgroups, control, network
 from testbed.namespaces.boxes import open_box
 from testbed.namespaces.images import Stores
@@ -57,15 +58,15 @@ def _write_identities(lab: Lab, count: int) -> None:
     pki = lab.root / "pki"
     authority = Authority(pki, "ca", "distkv-testbed")
     identities = control.identities(count)
-    for identity in identities:
-        authority.issue(identity)
+    for each in identities:
+        authority.issue(each)
     Authority(pki, "front", "distkv-testbed-front").issue(
         Identity("front-client", "front-proxy-client")
     )
     write_service_account_key(pki)
-    for identity in identities:
-        path = pki / f"{identity.file}.kubeconfig"
-        write_kubeconfig(path, pki, identity.file, network.API_SERVER, CONTEXT)
+    for each in identities:
+        path = pki / f"{each.file}.kubeconfig"
+        write_kubeconfig(path, pki, each.file, network.API_SERVER, CONTEXT)
 
 
 def _open_hub(lab: Lab, tools: Tools, count: int) -> None:
@@ -121,9 +122,11 @@ def _open_node(lab: Lab, node: Node) -> bool:
 
 
 def _start_kubelet(lab: Lab, node: Node) -> None:
+    """A kubelet ends at once when it finds containerd up but not yet initialised, for which there
+    is no sign to wait for; so it is started again, as on any machine."""
     for daemon, command in node.daemons().items():
         if daemon != "containerd":
-            lab.spawn(node.name, daemon, command)
+            lab.spawn(node.name, daemon, command, again=daemon == "kubelet")
 
 
 def start_node(lab: Lab, node: Node) -> None:
@@ -142,10 +145,19 @@ def import_image(lab: Lab, name: str, archive: Path) -> None:
         lambda: run([*client, "version"], check=False).returncode == 0,
         30,
     )
+    known = identity(archive)
+    if known is not None and " ".join(known) in _images(client):
+        return
     with archive.open("rb") as content:
         done = subprocess.run([*client, "image", "import", "-"], stdin=content, capture_output=True)
     if done.returncode != 0:
         raise LabError(f"{archive} cannot be imported: {done.stderr.decode().strip()[-1000:]}")
+
+
+def _images(client: list[str]) -> set[str]:
+    """Name and digest of every image that a containerd has."""
+    lines = run([*client, "image", "list"]).stdout.splitlines()[1:]
+    return {f"{words[0]} {words[2]}" for line in lines if len(words := line.split()) > 2}
 
 
 def cut_link(lab: Lab, name: str) -> None:

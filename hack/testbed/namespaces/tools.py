@@ -7,8 +7,6 @@ module against go.sum.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -16,11 +14,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import LabError
+from testbed.locks import exclusive
 from testbed.paths import PACKAGE, cache_root
 from testbed.progress import Progress
 from testbed.run import run
@@ -118,15 +116,6 @@ def ensure_tools(progress: Progress) -> Tools:
             os.rename(Path(scratch) / "bin", tools.folder)
     progress.step("tools built")
     return tools
-
-
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Only one process at a time gets in; the lock ends with its holder, however that ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(go: Path, flags: str, target: Path, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from testbed.agents.quantity import to_bytes, to_quantity
 from testbed.errors import LabError
 from testbed.image.debian import merged, package_files
 from testbed.image.layer import Layer
-from testbed.image.oci import full_name, write_archive
+from testbed.image.oci import full_name, identity, write_archive
 from testbed.image.site import requirements_for, runtime_names
 from testbed.namespaces.tools import (
     kubernetes_version,
@@ -128,3 +128,13 @@ def test_quantities(text: str, count: int) -> None:
 @pytest.mark.parametrize("text", ["1Gi", "300Mi", "12", "5Ki", "2Ti"])
 def test_quantities_come_back_as_they_were(text: str) -> None:
     assert to_quantity(to_bytes(text)) == text
+
+
+def test_an_archive_can_be_told_by_its_name_and_digest(tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    digest = write_archive(path, "distkv:dev", [layer("a").to_bytes()], {})
+    assert identity(path) == ("docker.io/library/distkv:dev", digest)
+    path.write_bytes(layer("index.html").to_bytes())
+    assert identity(path) is None
+    path.write_text("no archive")
+    assert identity(path) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import yaml
 from testbed import kind
 from testbed.agents.names import STORAGE_CLASS
 from testbed.choose import auto
-from testbed.cli import main, parser, split_kubectl
+from testbed.cli import main, parser, split_foreign
 from testbed.current import ALLOWED, CurrentProvider, schedulable
 from testbed.errors import LabError
+from testbed.namespaces import limits
 from testbed.namespaces.addons import storage_class
 from testbed.namespaces.network import zone_of
 from testbed.paths import cluster_root
@@ -73,6 +75,16 @@ def test_a_client_whose_daemon_does_not_answer_is_no_container_daemon(programs: 
     assert kind.container_daemon() == "podman"
     fake(programs, "podman", "exit 1")
     assert kind.container_daemon() is None
+
+
+def test_kind_is_told_of_podman_where_only_that_answers(programs: Path) -> None:
+    fake(programs, "docker", "exit 1")
+    fake(programs, "podman", "exit 0")
+    fake(programs, "kind", f'echo "$KIND_EXPERIMENTAL_PROVIDER" >> {programs}/provider')
+    kind.KindProvider("lab", Progress(quiet=True)).down()
+    fake(programs, "docker", "exit 0")
+    kind.KindProvider("lab", Progress(quiet=True)).down()
+    assert (programs / "provider").read_text() == "podman\n\n"
 
 
 def test_up_creates_the_cluster_with_its_own_kubeconfig(programs: Path) -> None:
@@ -159,6 +171,18 @@ def test_node_verbs_on_kind(verb: str, wipe: bool, wanted: list[str]) -> None:
     assert all(required for _, required in found) is (verb != "heal")
 
 
+def test_an_outage_of_the_control_plane_on_kind(programs: Path) -> None:
+    fake(programs, "docker", "")
+    provider = kind.KindProvider("lab", Progress(quiet=True))
+    provider.control("freeze", "kube-apiserver")
+    provider.control("heal", "kube-apiserver")
+    inside = "docker exec -i lab-control-plane pkill"
+    assert [call for call in calls(programs) if "info" not in call] == [
+        f"{inside} -STOP -x kube-apiserver",
+        f"{inside} -CONT -x kube-apiserver",
+    ]
+
+
 def test_kind_refuses_a_node_that_is_not_there(programs: Path) -> None:
     fake(programs, "kind", "echo lab-worker")
     with pytest.raises(LabError, match="the nodes are lab-worker"):
@@ -204,14 +228,25 @@ def test_current_leaves_nodes_and_images_alone() -> None:
 
 def test_what_follows_kubectl_is_not_read_as_ours() -> None:
     words = ["--name", "a", "kubectl", "-n", "b", "get", "pods", "--", "-x"]
-    assert split_kubectl(words) == (words[:3], words[3:])
-    assert split_kubectl(["up", "--nodes", "3"]) == (["up", "--nodes", "3"], [])
-    assert split_kubectl(["--name", "kubectl", "status"]) == (["--name", "kubectl", "status"], [])
+    assert split_foreign(words) == (words[:3], words[3:])
+    assert split_foreign(["helm", "--debug"]) == (["helm"], ["--debug"])
+    assert split_foreign(["up", "--nodes", "3"]) == (["up", "--nodes", "3"], [])
+    assert split_foreign(["--name", "kubectl", "status"]) == (["--name", "kubectl", "status"], [])
 
 
 def test_help_names_every_verb() -> None:
     text = parser().format_help()
-    for verb in ("up", "down", "status", "load-image", "kubectl", "node", "logs"):
+    for verb in (
+        "up",
+        "down",
+        "status",
+        "load-image",
+        "kubectl",
+        "helm",
+        "node",
+        "control",
+        "logs",
+    ):
         assert re.search(rf"\n +{verb}\b", text)
 
 
@@ -234,3 +269,33 @@ def test_places_that_nodes_cover_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("XDG_STATE_HOME", os.fspath(Path("/home/ci")))
     with pytest.raises(LabError, match="--name 'No Name' is no cluster name"):
         cluster_root("No Name")
+
+
+def test_a_limit_of_the_machine_is_raised_for_the_first_cluster_and_put_back_after_the_last(
+    tmp_path: Path,
+) -> None:
+    setting, state = tmp_path / "setting", tmp_path / "state"
+    setting.write_text("128\n")
+    for name in ("first", "second"):
+        (state / name / "run").mkdir(parents=True)
+    assert limits.raise_limit(state, setting)
+    assert not limits.raise_limit(state, setting)
+    assert setting.read_text() == f"{limits.ENOUGH}\n"
+    shutil.rmtree(state / "first")
+    assert not limits.restore_limit(state, setting)
+    shutil.rmtree(state / "second")
+    assert limits.restore_limit(state, setting)
+    assert setting.read_text() == "128\n"
+    assert list(state.iterdir()) == []
+
+
+def test_a_limit_that_is_high_enough_or_was_changed_since_is_left_alone(tmp_path: Path) -> None:
+    setting = tmp_path / "setting"
+    setting.write_text("8192\n")
+    assert not limits.raise_limit(tmp_path, setting)
+    assert not limits.restore_limit(tmp_path, setting)
+    setting.write_text("128\n")
+    limits.raise_limit(tmp_path, setting)
+    setting.write_text("4096\n")
+    assert not limits.restore_limit(tmp_path, setting)
+    assert setting.read_text() == "4096\n"
