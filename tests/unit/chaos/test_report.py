@@ -11,7 +11,6 @@ from chaos.main import parser
 from chaos.record import Record
 from chaos.report import lanes, page, picture, step, write
 from chaos.verdicts import Verdict
-
 from unit.chaos.test_verdicts import fault, record
 
 
