@@ -59,7 +59,7 @@ class Overview:
             work.left,
             work.rate,
             work.seconds,
-            seat.owner.suspicions.total,
+            sum(entry.count for entry in seat.owner.suspicions.entries.values()),
         )
 
     def work(self) -> Work:

@@ -1,0 +1,1 @@
+"""What wakes a reconcile, and the reconcile itself: observe, plan, carry out, report."""

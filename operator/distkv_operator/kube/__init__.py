@@ -1,0 +1,1 @@
+"""The one way to the API server and to the nodes' admin listeners."""

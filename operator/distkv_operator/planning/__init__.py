@@ -1,0 +1,1 @@
+"""Pure decisions: (resource, what was observed) -> ordered steps, conditions, status."""

@@ -1,0 +1,194 @@
+"""Bringing members back: admit fresh directories, give up volumes that are gone.
+
+A fresh directory is admitted by itself only if it is on another claim than the one recorded
+with the member it replaces: the same claim with an empty directory can be a failed mount, and
+waits for a person. A volume is given up only while the others' shards rebuild everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from distkv_operator.names import REPLACE_ANNOTATION, Names, replacements, replacements_text
+from distkv_operator.planning.budget import Budget
+from distkv_operator.planning.observed import Observed
+from distkv_operator.planning.record import Holder, Record
+from distkv_operator.planning.seats import (
+    CATCHING_UP,
+    HOST_GONE,
+    REFILLING,
+    UNPLACED,
+    VOLUME_LOST,
+    SeatState,
+)
+from distkv_operator.planning.steps import Command, DeleteClaim, DeletePod, Step, WriteRecord
+
+
+@dataclass(frozen=True)
+class Healing:
+    """`notes`: per ordinal, what is being done or waited for."""
+
+    steps: tuple[Step, ...] = ()
+    notes: Mapping[int, str] = field(default_factory=dict)
+    disrupts: bool = False
+    """A disruption is among the steps: no other may be planned in this round."""
+
+
+def heal(
+    observed: Observed,
+    record: Record,
+    states: Sequence[SeatState],
+    budget: Budget,
+    leader: int | None,
+) -> Healing:
+    """Steps for a formed cluster; those that only repair come first."""
+    members = states[: observed.nodes]
+    asked, fault = _asked_for(observed)
+    notes: dict[int, str] = {}
+    steps: list[Step] = []
+    updated = _follow(record, members)
+    if not updated.same(record):
+        steps.append(WriteRecord(updated))
+    busy = {s.ordinal for s in members if s.word in (CATCHING_UP, REFILLING)}
+    for state in members:
+        if state.is_stranger:
+            step, note = _admit(updated, state, leader, asked)
+            notes[state.ordinal] = note
+            if step is not None:
+                steps.append(step)
+                busy.add(state.ordinal)
+    given_up: tuple[Step, ...] = ()
+    for state in members:
+        why = _why_give_up(state, asked)
+        if why is None:
+            continue
+        blocked = _blocked(state, busy, budget, leader, bool(given_up))
+        if blocked or _wait(observed, state, asked):
+            notes[state.ordinal] = blocked or _wait(observed, state, asked)
+            continue
+        given_up = tuple(_give_up(observed, state, why))
+        notes[state.ordinal] = f"its volume is being given up: {why}"
+    if fault:
+        notes[-1] = fault
+    return Healing((*steps, *given_up), notes, bool(given_up))
+
+
+def _asked_for(observed: Observed) -> tuple[dict[int, int], str]:
+    """Members that a person gave up, and what is wrong with how it was said."""
+    text = observed.annotations.get(REPLACE_ANNOTATION, "")
+    try:
+        return replacements(text), ""
+    except ValueError as error:
+        return {}, f"annotation {REPLACE_ANNOTATION}: {error}"
+
+
+def _follow(record: Record, members: Sequence[SeatState]) -> Record:
+    """The record, brought to what the members say: who has a seat, and on which claim."""
+    updated = record
+    for state in members:
+        known = record.members.get(state.ordinal)
+        if state.member is None:
+            continue
+        is_here = state.seat.report.incarnation == state.member and bool(state.seat.claim_uid)
+        if known is None or known.incarnation != state.member:
+            claim = state.seat.claim_uid if is_here else ""
+            updated = updated.with_member(state.ordinal, Holder(state.member, claim))
+        elif is_here and known.claim != state.seat.claim_uid:
+            updated = updated.with_member(state.ordinal, replace(known, claim=state.seat.claim_uid))
+    return updated
+
+
+def _admit(
+    record: Record, state: SeatState, leader: int | None, asked: Mapping[int, int]
+) -> tuple[Command | None, str]:
+    """The command that seats the fresh directory, or why it has to wait."""
+    ordinal, old, new = state.ordinal, state.member, state.seat.report.incarnation
+    assert old is not None, "a stranger is not the member"
+    assert new is not None, "a stranger answers"
+    holder = record.members.get(ordinal)
+    recorded = holder.claim if holder is not None and holder.incarnation == old else ""
+    is_other_claim = bool(recorded) and recorded != state.seat.claim_uid
+    if not is_other_claim and asked.get(ordinal) != old:
+        return None, (
+            "its directory is empty although its claim is the one it had before: a failed mount "
+            "looks the same. If the data are really gone: kubectl annotate --overwrite dkv "
+            f"{REPLACE_ANNOTATION}={replacements_text({ordinal: old})}"
+        )
+    if leader is None:
+        return None, "a fresh directory waits to be admitted: the members have no leader"
+    body = {"owner": record.owner, "ordinal": ordinal, "old": old, "new": new}
+    command = Command(leader, "/v1/admin/replace", body, f"admitting node {ordinal}")
+    return command, "a fresh directory is being admitted"
+
+
+def _why_give_up(state: SeatState, asked: Mapping[int, int]) -> str | None:
+    """Why this member's volume could be given up; None: there is no reason to."""
+    seat = state.seat
+    if seat.claim is None or state.is_stranger or state.member is None:
+        return None
+    if asked.get(state.ordinal) == state.member:
+        return "a person said that it is lost"
+    if seat.claim_is_terminating and seat.pod is not None:
+        return "its claim was deleted"
+    if state.word in (HOST_GONE, VOLUME_LOST):
+        return state.sentence
+    host = seat.host
+    host_is_out = host is None or host.unschedulable or not host.ready
+    if state.word == UNPLACED and seat.volume_host and host_is_out:
+        return state.sentence
+    return None
+
+
+def _wait(observed: Observed, state: SeatState, asked: Mapping[int, int]) -> str:
+    """Empty if it may be given up as far as its own policy goes."""
+    if asked.get(state.ordinal) == state.member or state.seat.claim_is_terminating:
+        return ""
+    policy = observed.spec.volume_loss_policy
+    if policy.mode == "Manual":
+        assert state.member is not None, "only members are given up"
+        text = replacements_text({state.ordinal: state.member})
+        return (
+            f"{state.sentence}; volumeLossPolicy.mode is Manual. To give its volume up: "
+            f"kubectl annotate --overwrite dkv {observed.name} {REPLACE_ANNOTATION}={text}"
+        )
+    gone = (observed.now - (state.since or observed.now)).total_seconds()
+    if gone < policy.delay:
+        left = policy.delay - gone
+        return f"{state.sentence}; its volume is given up in {left:.0f} s if that stays so"
+    return ""
+
+
+def _blocked(
+    state: SeatState,
+    busy: Collection[int],
+    budget: Budget,
+    leader: int | None,
+    another: bool,
+) -> str:
+    """Why a volume cannot be given up at this moment; empty if it can."""
+    waits = f"{state.sentence or 'its volume is lost'}; its volume is not given up yet: "
+    if another:
+        return waits + "one at a time"
+    if leader is None:
+        return waits + "the members have no leader"
+    others_busy = sorted(set(busy) - {state.ordinal})
+    if others_busy:
+        return waits + f"node {others_busy[0]} is being brought back first"
+    if not budget.bears_loss_of(state.ordinal):
+        others = ", ".join(map(str, budget.others_spent(state.ordinal))) or "none"
+        return waits + (
+            f"the others' shards would not do (tolerated: {budget.tolerated}, other nodes that "
+            f"are not whole: {others}). Bring one of them back"
+        )
+    return ""
+
+
+def _give_up(observed: Observed, state: SeatState, why: str) -> Iterator[Step]:
+    """Claim first: once it is on its way out, the pod that comes next gets another."""
+    names, seat = Names(observed.name), state.seat
+    if not seat.claim_is_terminating:
+        yield DeleteClaim(names.claim(state.ordinal), seat.claim_uid, why)
+    forced = state.word in (HOST_GONE, UNPLACED, VOLUME_LOST)
+    if seat.pod is not None and (forced or not seat.is_terminating):
+        yield DeletePod(names.pod(state.ordinal), seat.pod_uid, why, forced)

@@ -1,0 +1,147 @@
+"""The whole plan of one round: what to do, in which order, and what to say of it.
+
+Steps that only repair come before steps that take something away; of those there is at most one
+in a round. A step that fails does not keep the later ones from being tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distkv_operator.builders import Context, OperatorPlace, fingerprint
+from distkv_operator.names import PAUSED_ANNOTATION, Names
+from distkv_operator.planning.budget import Budget, budget
+from distkv_operator.planning.children import child_steps
+from distkv_operator.planning.conditions import Said
+from distkv_operator.planning.formation import Formation, form
+from distkv_operator.planning.healing import Healing, heal
+from distkv_operator.planning.observed import Observed
+from distkv_operator.planning.rolling import Roll, roll
+from distkv_operator.planning.seats import SeatState, leader_of, states
+from distkv_operator.planning.secrets import Fresh, secret_steps
+from distkv_operator.planning.steps import Step
+from distkv_operator.planning.verdicts import verdicts
+from distkv_operator.planning.volumes import Volumes, volumes
+
+
+@dataclass(frozen=True)
+class OperatorFacts:
+    """Of the operator itself. `image`: of its own release."""
+
+    image: str
+    place: OperatorPlace | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`said`: conditions, but for ReconcileSucceeded, which the outcome of the steps decides."""
+
+    steps: tuple[Step, ...]
+    formation: Formation
+    states: tuple[SeatState, ...]
+    budget: Budget
+    leader: int | None
+    healing: Healing
+    rolling: Roll
+    storage: Volumes
+    key_missing: str
+    image: str
+    is_paused: bool
+    said: tuple[Said, ...]
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is under way: the next look can wait."""
+        return (
+            not self.steps
+            and self.formation.reason == "Formed"
+            and self.budget.is_whole
+            and not self.rolling.outdated
+        )
+
+
+def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
+    """Pure: equal arguments give an equal plan."""
+    formation = form(observed, fresh.cluster_id)
+    seats = states(observed)
+    spent = budget(observed, seats)
+    leader = leader_of(observed)
+    image = resolve_image(observed, facts.image)
+    record = formation.record
+    healing, rolling = Healing(), Roll()
+    storage = volumes(observed)
+    secrets, key_missing = secret_steps(observed, fresh, record is not None and record.formed)
+    steps: list[Step] = []
+    is_paused = paused(observed)
+    if record is not None and not formation.holds:
+        context = _context(observed, facts, image, record.cluster_id, spent)
+        steps += [*secrets, *child_steps(observed, context)]
+        if record.formed:
+            healing = heal(observed, record, seats, spent, leader)
+        steps += [*formation.steps, *storage.steps, *healing.steps]
+        if formation.reason == "Formed":
+            rolling = roll(observed, fingerprint(observed.cluster, context), seats, spent, leader)
+            if rolling.step is not None and not healing.disrupts:
+                steps.append(rolling.step)
+    elif not formation.holds:
+        steps += formation.steps
+    return Plan(
+        steps=() if is_paused else tuple(steps),
+        formation=formation,
+        states=seats,
+        budget=spent,
+        leader=leader,
+        healing=healing,
+        rolling=rolling,
+        storage=storage,
+        key_missing=key_missing,
+        image=image,
+        is_paused=is_paused,
+        said=(
+            *verdicts(observed, formation, seats, spent, leader, healing, rolling, is_paused),
+            Said("StorageReady", storage.ready, storage.reason, storage.message),
+            _key_condition(key_missing),
+        ),
+    )
+
+
+def paused(observed: Observed) -> bool:
+    """By the specification or by the annotation."""
+    return observed.spec.paused or observed.annotations.get(PAUSED_ANNOTATION) == "true"
+
+
+def resolve_image(observed: Observed, release: str) -> str:
+    """What the specification says; else what was decided once, which an upgrade of the operator
+    does not change; else what runs; else the operator's own release."""
+    if observed.spec.image is not None:
+        return observed.spec.image
+    decided = str(observed.status.get("image") or "")
+    if decided and not observed.status.get("formed") and observed.record is None:
+        decided = ""
+    if decided:
+        return decided
+    live = observed.child("StatefulSet", Names(observed.name).stateful_set)
+    if live is not None:
+        return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
+    return release
+
+
+def _context(
+    observed: Observed, facts: OperatorFacts, image: str, cluster_id: str, spent: Budget
+) -> Context:
+    return Context(
+        namespace=observed.namespace,
+        uid=observed.uid,
+        image=image,
+        cluster_id=cluster_id,
+        replicas=observed.nodes,
+        disruption_allowed=observed.is_formed and spent.is_whole,
+        service_monitors=observed.knows_service_monitors,
+        operator=facts.place,
+    )
+
+
+def _key_condition(key_missing: str) -> Said:
+    if key_missing:
+        return Said("KeyMissing", True, "KeyMissing", key_missing)
+    return Said("KeyMissing", False, "Present", "")
