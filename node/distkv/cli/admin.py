@@ -11,6 +11,11 @@ from distkv.cli.exits import EXIT_CODES
 from distkv.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "layout": (
+        "distkv.cli.admin_layout",
+        "layout",
+        "Change the numbers of data and parity shards; show how far that is.",
+    ),
     "replace": (
         "distkv.cli.admin_replace",
         "replace",

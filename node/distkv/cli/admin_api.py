@@ -42,10 +42,18 @@ class Unreachable(Failure):
 
 
 class AdminApi:
-    """`owner` None: act in the name of the owner that the cluster itself names."""
+    """`owner` None: act in the name of the owner that the cluster itself names. `directory`:
+    of a cluster of laptop mode, whose owner is its supervisor."""
 
-    def __init__(self, addresses: Sequence[Address], token: str, owner: str | None) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        token: str,
+        owner: str | None,
+        directory: Directory | None = None,
+    ) -> None:
         self.addresses = tuple(addresses)
+        self.directory = directory
         self._token = token
         self._owner = owner
 
@@ -167,9 +175,10 @@ def find(where: Where) -> AdminApi:
         )
     try:
         identity, ownership = directory.identity(), directory.ownership()
-        plan = PortPlan(identity.port_base, identity.nodes)
-        addresses = [Address(HOST, plan.node(i).admin) for i in range(identity.nodes)]
-        return AdminApi(addresses, directory.token(), where.owner or ownership.owner)
+        plan = PortPlan(identity.port_base, directory.nodes)
+        addresses = [Address(HOST, plan.node(i).admin) for i in range(plan.nodes)]
+        owner = where.owner or ownership.owner
+        return AdminApi(addresses, directory.token(), owner, directory)
     except LocalError as error:
         raise Failure(str(error)) from None
 

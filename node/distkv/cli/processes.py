@@ -66,10 +66,13 @@ def node(config_file: Path | None, flags: tuple[str, ...]) -> None:
 @CONFIG
 @SET
 def gateway(config_file: Path | None, flags: tuple[str, ...]) -> None:
-    """Run a gateway: the doors of a node without a replica, in front of all nodes."""
+    """Run a gateway: the doors of a node without a replica, in front of all nodes.
+
+    It takes over gateway.nodes from its file while it runs; the rest needs a restart.
+    """
     die_with_parent()
     config = load_or_fail("gateway", config_file, flags)
-    _run("distkv.gateway.process", config)
+    _run("distkv.gateway.process", config, Source("gateway", config_file, os.environ, flags))
 
 
 def _run(module: str, *arguments: object) -> None:

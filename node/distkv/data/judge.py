@@ -48,7 +48,9 @@ def is_member(applied: Applied, incarnation: int) -> bool:
     """Whether the incarnation holds a seat in the newest applied configuration.
 
     Pieces of a coordinator that is not (yet) one are never taken, so a held shard whose
-    coordinator is no member belongs to a removed one.
+    coordinator is no member belongs to a removed one, or to one that a smaller layout left
+    out. What that one dispersed names an older epoch, which no put may do any more, not even
+    after a further epoch seated it again.
     """
     return any(member.incarnation == incarnation for member in applied.configuration.members)
 

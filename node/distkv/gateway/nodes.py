@@ -15,33 +15,50 @@ class Nodes:
     """Links to all nodes; `on_change` is called when one came, went or serves (again)."""
 
     def __init__(self, options: GatewayOptions, on_change: Callable[[], None]) -> None:
+        self._options = options
+        self._on_change = on_change
         self._in_flight_max = options.in_flight_max
         self._random = random.Random()
-        self.links = [
-            LinkClient(
-                ClientOptions(
-                    host,
-                    port,
-                    options.token,
-                    options.name,
-                    options.probe,
-                    options.limits.command_bytes_max + FRAME_OVERHEAD,
-                    options.in_flight_max,
-                ),
-                on_change,
-            )
-            for host, port in options.nodes
-        ]
+        self.links = [self._link(host, port) for host, port in options.nodes]
+
+    def _link(self, host: str, port: int) -> LinkClient:
+        options = self._options
+        return LinkClient(
+            ClientOptions(
+                host,
+                port,
+                options.token,
+                options.name,
+                options.probe,
+                options.limits.command_bytes_max + FRAME_OVERHEAD,
+                options.in_flight_max,
+            ),
+            self._on_change,
+        )
 
     def start(self) -> None:
         """Begin connecting."""
         for link in self.links:
             link.start()
 
+    def take(self, nodes: tuple[tuple[str, int], ...]) -> None:
+        """The list changed: connect to new ones, end links to others (what is under way there
+        is tried elsewhere), keep the rest as they are."""
+        kept = {(link.options.host, link.options.port): link for link in self.links}
+        self.links = []
+        for host, port in nodes:
+            link = kept.pop((host, port), None)
+            if link is None:
+                link = self._link(host, port)
+                link.start()
+            self.links.append(link)
+        for link in kept.values():
+            link.close()
+
     async def close(self) -> None:
         """End all links."""
         for link in self.links:
-            await link.close()
+            link.close()
 
     @property
     def serving(self) -> int:

@@ -19,6 +19,7 @@ from distkv.api.options import Listen, RespOptions
 from distkv.api.process import MIB, door_limits, resident_bytes, set_up_logging
 from distkv.api.resp.server import RespServer
 from distkv.config import Config
+from distkv.config.live import Source
 from distkv.config.loading import ConfigError, Problem
 from distkv.config.units import Address
 from distkv.gateway.metrics import GatewayCollector
@@ -29,16 +30,18 @@ log = logging.getLogger("distkv.gateway")
 
 EXIT_ADDRESS = 5
 GRACE_SECONDS = 2.0
+CHECK_SECONDS = 1.0
+"""Between two looks at the configuration file."""
 
 
-def main(config: Config) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code.
+def main(config: Config, source: Source) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code. `source`: where `config` is from.
 
     0: stopped; 5: an address cannot be listened on. Raises ConfigError.
     """
     set_up_logging(config.logging, config.name)
     options = gateway_options(config)
-    return uvloop.run(_serve(config, options))
+    return uvloop.run(_serve(config, source, options))
 
 
 def gateway_options(config: Config) -> GatewayOptions:
@@ -67,8 +70,8 @@ def _token(path: str | None) -> str:
     return text
 
 
-async def _serve(config: Config, options: GatewayOptions) -> int:
-    process = GatewayProcess(config, options)
+async def _serve(config: Config, source: Source, options: GatewayOptions) -> int:
+    process = GatewayProcess(config, source, options)
     try:
         await process.start()
     except OSError as error:
@@ -83,8 +86,9 @@ async def _serve(config: Config, options: GatewayOptions) -> int:
 class GatewayProcess:
     """The parts of a running gateway."""
 
-    def __init__(self, config: Config, options: GatewayOptions) -> None:
+    def __init__(self, config: Config, source: Source, options: GatewayOptions) -> None:
         limits = options.limits
+        self._source = source
         self._config = config
         self.store = GatewayStore(options)
         self.budget = MemoryBudget(limits.memory_in_flight_max)
@@ -106,7 +110,7 @@ class GatewayProcess:
             self.budget,
             self.metrics["http"],
         )
-        self._reporting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Connect to the nodes and listen. Raises OSError naming the address."""
@@ -120,13 +124,31 @@ class GatewayProcess:
                 await start()
             except OSError as error:
                 raise OSError(f"{field} = {address}: {error.strerror or error}") from error
-        self._reporting = asyncio.ensure_future(self._report())
+        self._tasks = [asyncio.ensure_future(self._report()), asyncio.ensure_future(self._watch())]
         log.info(
             "up, RESP on port %d, HTTP on port %d, nodes: %s",
             self.resp.port,
             self.http.port,
             ", ".join(link.address for link in self.store.nodes.links),
         )
+
+    async def _watch(self) -> None:
+        """Take over gateway.nodes whenever the file says something else."""
+        stamp, known = self._source.stamp(), self._config.gateway.nodes
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            if (seen := self._source.stamp()) in (stamp, None):
+                continue
+            stamp = seen
+            try:
+                nodes = self._source.load().gateway.nodes
+            except ConfigError as error:
+                log.error("the changed configuration is refused, the old one stays: %s", error)
+                continue
+            if nodes != known:
+                known = nodes
+                log.info("gateway.nodes: %s", ", ".join(map(str, nodes)))
+                self.store.nodes.take(tuple((node.host, node.port) for node in nodes))
 
     async def until_stopped(self) -> None:
         """Wait for SIGTERM or SIGINT."""
@@ -139,8 +161,8 @@ class GatewayProcess:
 
     async def close(self) -> None:
         """Let begun requests end, then leave."""
-        if self._reporting is not None:
-            self._reporting.cancel()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(self.resp.close(GRACE_SECONDS), self.http.close(GRACE_SECONDS))
         await self.store.close()
 

@@ -1,8 +1,9 @@
 """The directory of a local cluster: what is in it, and who may touch it.
 
 lock            flock of the supervisor that owns the directory
-cluster.json    name, cluster id, geometry, ports, tuning: written once, before any node
-owner.json      owner id, the list of founders, whether the cluster was formed, disks wiped
+cluster.json    name, cluster id, layout, ports, tuning: written before any node starts
+owner.json      owner id, the list of founders, whether the cluster was formed, disks wiped,
+                the layout that is wanted and how far its change is
 cluster.key     key of the messages between nodes (0600)
 admin.token     token of the nodes' admin listeners (0600)
 control.sock    commands to the supervisor
@@ -29,6 +30,28 @@ OWNED = ("lock", "cluster.json", "owner.json", "cluster.key", "admin.token", "co
 PATTERNS = ("node-*", "gateway.*", "supervisor.log*")
 
 
+class Layout(NamedTuple):
+    """How values are coded."""
+
+    data_shards: int
+    parity_shards: int
+
+    @property
+    def nodes(self) -> int:
+        """n."""
+        return self.data_shards + self.parity_shards
+
+    def __str__(self) -> str:
+        return f"{self.data_shards} + {self.parity_shards}"
+
+
+class Push(NamedTuple):
+    """A layout that was proposed when `epoch` was the newest, and may yet be applied."""
+
+    epoch: int
+    layout: Layout
+
+
 class Identity(NamedTuple):
     """Content of cluster.json. `tuning`: sections of the configuration set by the manifest."""
 
@@ -41,9 +64,14 @@ class Identity(NamedTuple):
     tuning: dict[str, Any]
 
     @property
+    def layout(self) -> Layout:
+        """The newest layout that the cluster was seen to have."""
+        return Layout(self.data_shards, self.parity_shards)
+
+    @property
     def nodes(self) -> int:
         """n."""
-        return self.data_shards + self.parity_shards
+        return self.layout.nodes
 
 
 class Lost(NamedTuple):
@@ -67,6 +95,11 @@ class Ownership(NamedTuple):
     formed: bool = False
     lost: tuple[Lost, ...] = ()
     """By ordinal: wiped, and not replaced yet."""
+    wanted: Layout | None = None
+    """A change of layout is under way."""
+    pushed: Push | None = None
+    nodes: int | None = None
+    """Processes while the layout changes; None: as many as the layout has nodes."""
 
     def lost_at(self, ordinal: int) -> Lost | None:
         """What is known of a wiped disk."""
@@ -168,8 +201,19 @@ class Directory:
         founders = content.get("founders")
         if founders is not None:
             content["founders"] = [(int(o), int(i)) for o, i in founders]
+        if content.get("wanted") is not None:
+            content["wanted"] = Layout(*content["wanted"])
+        if content.get("pushed") is not None:
+            epoch, layout = content["pushed"]
+            content["pushed"] = Push(epoch, Layout(*layout))
         content["lost"] = tuple(Lost(*lost) for lost in content.get("lost", ()))
         return Ownership(**content)
+
+    @property
+    def nodes(self) -> int:
+        """How many node processes there are; while the layout changes, those of both."""
+        ownership = self.ownership()
+        return self.identity().nodes if ownership.nodes is None else ownership.nodes
 
     def write_ownership(self, ownership: Ownership) -> None:
         """Durably, before anything is done that relies on it."""
@@ -187,6 +231,17 @@ class Directory:
         """Lose a node's disk."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.node(ordinal))
+
+    def forget_node(self, ordinal: int) -> None:
+        """Remove all of a node that left: its data at once, as far as a crash may tell."""
+        leaving = self / f"node-{ordinal}.removed"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(leaving)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.node(ordinal), leaving)
+            shutil.rmtree(leaving)
+        for path in self.path.glob(f"node-{ordinal}.*"):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove what laptop mode made; what somebody else put there stays."""

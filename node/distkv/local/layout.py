@@ -16,10 +16,10 @@ SPARE_BYTES = 1024 * 1024
 
 
 def write_configurations(directory: Directory) -> None:
-    """Write node-N.json for every node and gateway.json, from cluster.json."""
+    """Write node-N.json for every node process and gateway.json, from cluster.json."""
     identity = directory.identity()
-    plan = PortPlan(identity.port_base, identity.nodes)
-    for ordinal in range(identity.nodes):
+    plan = PortPlan(identity.port_base, directory.nodes)
+    for ordinal in range(plan.nodes):
         _write(directory, f"node-{ordinal}", node_configuration(directory, identity, plan, ordinal))
     _write(directory, "gateway", gateway_configuration(identity, plan))
 
@@ -55,14 +55,20 @@ def gateway_configuration(identity: Identity, plan: PortPlan) -> dict[str, Any]:
     }
 
 
-def children(directory: Directory, identity: Identity) -> list[Child]:
-    """The processes, nodes first; not started."""
-    return [
-        Child(name, directory.path, [sys.executable, "-m", "distkv", role, "--config", file])
-        for name, role in [(f"node-{i}", "node") for i in range(identity.nodes)]
-        + [("gateway", "gateway")]
-        for file in [str(directory / f"{name}.json")]
-    ]
+def node_child(directory: Directory, ordinal: int) -> Child:
+    """The process of a node; not started."""
+    return _child(directory, f"node-{ordinal}", "node")
+
+
+def children(directory: Directory) -> list[Child]:
+    """The processes, nodes first, the gateway last; not started."""
+    nodes = [node_child(directory, ordinal) for ordinal in range(directory.nodes)]
+    return [*nodes, _child(directory, "gateway", "gateway")]
+
+
+def _child(directory: Directory, name: str, role: str) -> Child:
+    file = str(directory / f"{name}.json")
+    return Child(name, directory.path, [sys.executable, "-m", "distkv", role, "--config", file])
 
 
 def _write(directory: Directory, name: str, content: dict[str, Any]) -> None:

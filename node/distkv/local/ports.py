@@ -66,28 +66,32 @@ class PortPlan(NamedTuple):
         """Gateway link of every node, by ordinal."""
         return [str(Address(HOST, self.node(i).link)) for i in range(self.nodes)]
 
-    def needs(self) -> Iterator[Need]:
-        """Every port, with who needs it."""
-        yield Need(self.gateway_resp, False, "the gateway (RESP)")
-        yield Need(self.gateway_http, False, "the gateway (HTTP)")
-        for ordinal in range(self.nodes):
+    def needs(self, first: int = 0) -> Iterator[Need]:
+        """Every port, with who needs it; those of the nodes from `first` on, if that is given."""
+        if not first:
+            yield Need(self.gateway_resp, False, "the gateway (RESP)")
+            yield Need(self.gateway_http, False, "the gateway (HTTP)")
+        for ordinal in range(first, self.nodes):
             for name, port in self.node(ordinal)._asdict().items():
                 yield Need(port, name == "peers", f"node {ordinal} ({name})")
 
 
-def check_free(plan: PortPlan) -> None:
-    """Raise LocalError, naming port, who needs it and a base that is free, if one is taken."""
+def check_free(plan: PortPlan, first: int = 0) -> None:
+    """Raise LocalError, naming port, who needs it and a base that is free, if one is taken.
+
+    `first`: only what the nodes from that ordinal on need.
+    """
     if not 1 <= plan.base <= PORT_MAX - STRIDE * (plan.nodes + 1):
         raise LocalError(
             f"--port-base {plan.base}: ports up to base + {STRIDE * (plan.nodes + 1)} are used, "
             f"so it must be from 1 to {PORT_MAX - STRIDE * (plan.nodes + 1)}"
         )
-    for need in plan.needs():
+    for need in plan.needs(first):
         if not _is_free(need):
             kind = "UDP" if need.udp else "TCP"
             holder = holder_of(need)
             by = f" by {holder}" if holder else ""
-            other = free_base(plan)
+            other = None if first else free_base(plan)
             remedy = f"; --port-base {other} is free" if other else ""
             raise LocalError(
                 f"{kind} port {need.port}, which {need.who} needs, is taken{by}{remedy}"

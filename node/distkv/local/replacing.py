@@ -42,7 +42,6 @@ class Replacer:
         say: Callable[[str], None],
     ) -> None:
         self._directory = directory
-        self._nodes = directory.identity().nodes
         self._ask = ask
         self._ask_status = ask_status
         self._is_running = is_running
@@ -139,7 +138,7 @@ class Replacer:
 
     async def _leader(self) -> tuple[int | None, list[Any]]:
         """Who leads by its own word under the highest ballot, and the members it knows."""
-        running = [ordinal for ordinal in range(self._nodes) if self._is_running(ordinal)]
+        running = [ordinal for ordinal in range(self._directory.nodes) if self._is_running(ordinal)]
         answers = await asyncio.gather(*(self._ask_status(ordinal) for ordinal in running))
         leaders = [
             (answer.body["ballot"], ordinal, answer.body["layout"]["members"])

@@ -31,16 +31,16 @@ async def gather(
     stage: Callable[[int], Replacement | None],
 ) -> dict[str, Any]:
     """Status of the whole cluster as plain data (documented in `distkv local status --help`)."""
-    plan = PortPlan(identity.port_base, identity.nodes)
+    plan = PortPlan(identity.port_base, len(children) - 1)
     answers = await asyncio.gather(
         *(
             ask(plan.node(i).http, "GET", "/v1/status") if child.state == "running" else _absent()
-            for i, child in enumerate(children[: identity.nodes])
+            for i, child in enumerate(children[:-1])
         )
     )
     nodes = [
         _node(plan, i, child, answer) | _replacement(directory, i, answer, stage(i))
-        for i, (child, answer) in enumerate(zip(children, answers, strict=False))
+        for i, (child, answer) in enumerate(zip(children[:-1], answers, strict=True))
     ]
     gateway = children[-1]
     ready = gateway.state == "running" and (await ask(plan.gateway_http, "GET", "/readyz")).ok

@@ -10,17 +10,18 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from distkv.local import control
 from distkv.local.ask import Answer, ask
-from distkv.local.directory import Directory
+from distkv.local.directory import Directory, Layout
 from distkv.local.errors import LocalError
-from distkv.local.layout import children, write_configurations
+from distkv.local.layout import children, node_child, write_configurations
 from distkv.local.owner import Owner
 from distkv.local.ports import PortPlan, check_free
 from distkv.local.processes import Child
+from distkv.local.relayout import Relayout
 from distkv.local.replacing import Replacer
 from distkv.local.status import gather
 
@@ -39,16 +40,15 @@ class Supervisor:
         self._directory = directory
         self._say = say
         self.identity = directory.identity()
-        self.plan = PortPlan(self.identity.port_base, self.identity.nodes)
-        self.children = children(directory, self.identity)
+        self.plan = PortPlan(self.identity.port_base, directory.nodes)
+        self.children = children(directory)
         self._token = directory.token()
         self._stop = asyncio.Event()
-        self._replacing: asyncio.Future[None] | None = None
+        self._looking_after: list[asyncio.Future[None]] = []
         self._waiting_for = "the processes to start"
         self._reported: set[str] = set()
-        self._replacer = Replacer(
-            directory, self._ask_admin, self._ask_status, self._is_running, say
-        )
+        self._replacer = Replacer(directory, self.ask_admin, self._ask_status, self.is_running, say)
+        self._relayout = Relayout(directory, self, say)
 
     async def run(self, on_ready: Callable[[], None], ready_within: float) -> None:
         """Run until a signal or `down`. Raises LocalError if it cannot become ready."""
@@ -71,8 +71,8 @@ class Supervisor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), 0.2)
         finally:
-            if self._replacing is not None:
-                self._replacing.cancel()
+            for task in self._looking_after:
+                task.cancel()
             await self.stop_all()
             server.close()
             (self._directory / control.SOCKET).unlink(missing_ok=True)
@@ -85,7 +85,7 @@ class Supervisor:
     # -- becoming ready
 
     async def _become_ready(self, within: float) -> None:
-        owner = Owner(self._directory, self._ask_admin, self._ask_status, self._note)
+        owner = Owner(self._directory, self.ask_admin, self._ask_status, self._note)
         work = asyncio.ensure_future(self._form_and_wait(owner))
         stop = asyncio.ensure_future(self._stop.wait())
         deadline = time.monotonic() + within
@@ -106,23 +106,62 @@ class Supervisor:
 
     async def _form_and_wait(self, owner: Owner) -> None:
         await owner.form()
-        self._replacing = asyncio.ensure_future(self._replace_for_ever())
+        self._looking_after = [
+            asyncio.ensure_future(self._for_ever("replacing wiped nodes", self._replacer.run)),
+            asyncio.ensure_future(self._for_ever("changing the layout", self._relayout.run)),
+        ]
         self._note("the gateway to be ready")
         while not (answer := await ask(self.plan.gateway_http, "GET", "/readyz")).ok:
             self._note(f"the gateway to be ready ({answer.reason})")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _replace_for_ever(self) -> None:
+    async def _for_ever(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
         """Whatever goes wrong once, such as a full disk below owner.json, is tried again."""
         while True:
             try:
-                await self._replacer.run()
+                await run()
             except (OSError, LocalError, KeyError, TypeError, ValueError) as error:
-                self._say(f"replacing wiped nodes: {error!r}; trying again")
+                self._say(f"{what}: {error!r}; trying again")
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _is_running(self, ordinal: int) -> bool:
-        return self.children[ordinal].state == "running"
+    # -- the layout changes: `relayout.Hands`
+
+    def is_running(self, ordinal: int) -> bool:
+        """Whether the process of a node runs."""
+        return ordinal < len(self.children) - 1 and self.children[ordinal].state == "running"
+
+    def check_ports(self, nodes: int) -> None:
+        """See relayout.Hands."""
+        if nodes > self.plan.nodes:
+            check_free(self.plan._replace(nodes=nodes), first=self.plan.nodes)
+
+    def resize(self, nodes: int) -> None:
+        """See relayout.Hands. The gateway and the nodes see by themselves that their files
+        changed."""
+        present = len(self.children) - 1
+        if (present, self.plan.nodes) == (nodes, nodes):
+            return
+        write_configurations(self._directory)
+        self.plan = self.plan._replace(nodes=nodes)
+        for ordinal in range(present, nodes):
+            child = node_child(self._directory, ordinal)
+            self.children.insert(ordinal, child)
+            child.start()
+            self._say(f"{child.name} started (pid {child.pid}): it joins")
+
+    async def remove(self, ordinal: int) -> None:
+        """See relayout.Hands."""
+        assert ordinal == len(self.children) - 2, "only the last node is removed"
+        child = self.children[ordinal]
+        child.asked_down = True
+        child.signal(signal.SIGTERM)
+        child.signal(signal.SIGCONT)
+        while not await self._ended([child]):
+            child.signal(signal.SIGKILL)
+        child.gone()
+        self.children.remove(child)
+        self._directory.forget_node(ordinal)
+        self._say(f"{child.name} left the cluster: its process and its directory are removed")
 
     def _note(self, waiting_for: str) -> None:
         self._waiting_for = waiting_for
@@ -137,7 +176,8 @@ class Supervisor:
                     f"of {child.log}:\n{child.last_words()}"
                 )
 
-    async def _ask_admin(self, ordinal: int, method: str, path: str, body: Any = None) -> Answer:
+    async def ask_admin(self, ordinal: int, method: str, path: str, body: Any = None) -> Answer:
+        """Ask the admin listener of a node."""
         return await ask(self.plan.node(ordinal).admin, method, path, body, self._token)
 
     async def _ask_status(self, ordinal: int) -> Answer:
@@ -163,10 +203,17 @@ class Supervisor:
 
     async def _perform(self, command: str, arguments: dict[str, Any]) -> Any:
         if command == "status":
-            return await gather(self._directory, self.identity, self.children, self._replacer.stage)
+            return await gather(
+                self._directory, self._directory.identity(), self.children, self._replacer.stage
+            )
         if command == "down":
             self._stop.set()
             return None
+        if command == "layout":
+            wanted = Layout(int(arguments["data_shards"]), int(arguments["parity_shards"]))
+            return self._relayout.want(wanted)
+        if command == "layout-progress":
+            return self._relayout.progress()
         child = self._child(str(arguments["who"]))
         if command == "kill":
             return await self._kill(child, int(arguments["signal"]))
@@ -181,7 +228,7 @@ class Supervisor:
         for child in self.children:
             if child.name == name:
                 return child
-        last = self.identity.nodes - 1
+        last = len(self.children) - 2
         raise LocalError(f"there is no node {who}: ordinals go from 0 to {last}")
 
     async def _kill(self, child: Child, number: int) -> str:
@@ -221,7 +268,7 @@ class Supervisor:
     def _beyond_budget(self) -> str:
         """A warning, if more disks are lost now than the cluster bears."""
         lost = len(self._directory.ownership().lost)
-        k, m = self.identity.data_shards, self.identity.parity_shards
+        k, m = self._directory.identity().layout
         f = min(m, (k + m - 1) // 2)
         if lost <= f:
             return ""

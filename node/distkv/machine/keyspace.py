@@ -134,11 +134,11 @@ class Keyspace:
     def _rename(self, key: bytes, old: Record | None, new: Record | None) -> None:
         if new is not None and new.value_id is not None:
             self.names.put(new.value_id.pack(), key)
-            self._membership.count(new.epoch, 1)
+            self._membership.count(new.epoch, 1, new.length)
             self._events.append(Named(key, new.value_id, new.slot, new))
         if old is not None and old.value_id is not None:
             self.names.delete(old.value_id.pack())
-            self._membership.count(old.epoch, -1)
+            self._membership.count(old.epoch, -1, -old.length)
             self._events.append(Superseded(old.value_id, old))
 
     def flush(self) -> None:
@@ -148,7 +148,7 @@ class Keyspace:
             self._events += [Superseded(ValueId.unpack(raw)) for raw in page]
             start = page[-1] + b"\0"
         for epoch, count in sorted(self._membership.records.items()):
-            self._membership.count(epoch, -count)
+            self._membership.count(epoch, -count, -self._membership.bytes[epoch])
         for table in (self.records, self.names, self.expiries):
             table.clear()
         self.rows = 0

@@ -60,9 +60,13 @@ class Membership:
         self.layouts: dict[int, Configuration] = {}
         """Every epoch not retired yet; the newest is the write epoch."""
         self.epoch = 0
+        self.everybody: tuple[Member, ...] = ()
+        """Members of every layout, by ordinal: layouts that live agree on each ordinal."""
         self.boots: dict[int, Boot] = {}
         self.records: dict[int, int] = {}
-        """Records named under each epoch."""
+        """Records with a dispersed value named under each epoch."""
+        self.bytes: dict[int, int] = {}
+        """And the bytes of their values."""
         self._changed = self._counted = False
 
     @property
@@ -80,8 +84,12 @@ class Membership:
         self.cluster, self.owner, self.options = cluster, owner, options
         self.epoch = configuration.epoch
         self.layouts = {self.epoch: configuration}
-        self.records = {self.epoch: 0}
+        self.records, self.bytes = {self.epoch: 0}, {self.epoch: 0}
         self._changed = self._counted = True
+        self._gather()
+
+    def _gather(self) -> None:
+        self.everybody = max((c.members for c in self.layouts.values()), key=len)
 
     def load(self) -> None:
         """Read all rows. Raises UnknownEntry for those of a newer version."""
@@ -92,8 +100,11 @@ class Membership:
         for epoch, k, m, members in layouts:
             self.layouts[epoch] = Configuration(epoch, k, m, tuple(Member(*x) for x in members))
             self.epoch = epoch
+        self._gather()
         counts = self._rows.get(_COUNTS_ROW)
-        self.records = dict(_unpacked(counts)) if counts else {self.epoch: 0}
+        assert counts is not None, "counts are written with the configuration"
+        for epoch, records, size in _unpacked(counts):
+            self.records[epoch], self.bytes[epoch] = records, size
         start = _BOOT
         while rows := self._rows.scan(start, b"c", 1000):
             for key, raw in rows:
@@ -108,8 +119,8 @@ class Membership:
             self._rows.put(CONFIGURATION_ROW, _pack(head))
             self._changed = False
         if self._counted:
-            counts = (FORMAT, *sorted(self.records.items()))
-            self._rows.put(_COUNTS_ROW, _pack(counts))
+            counts = [(epoch, n, self.bytes[epoch]) for epoch, n in sorted(self.records.items())]
+            self._rows.put(_COUNTS_ROW, _pack((FORMAT, *counts)))
             self._counted = False
 
     # -- boots and values ----------------------------------------------------------------
@@ -150,9 +161,10 @@ class Membership:
         held = len({o for o, i in pairs if o < len(members) and members[o].incarnation == i})
         return "" if held >= k + configuration.failures else "holders"
 
-    def count(self, epoch: int, difference: int) -> None:
-        """Records named under `epoch` became more or fewer."""
-        self.records[epoch] = self.records.get(epoch, 0) + difference
+    def count(self, epoch: int, records: int, size: int) -> None:
+        """Records named under `epoch`, and their bytes, became more or fewer."""
+        self.records[epoch] = self.records.get(epoch, 0) + records
+        self.bytes[epoch] = self.bytes.get(epoch, 0) + size
         self._counted = True
 
     # -- formation and changes -----------------------------------------------------------
@@ -170,15 +182,18 @@ class Membership:
         if owner != self.owner:
             raise Refused(f"the cluster is owned by {self.owner!r}, not by {owner!r}")
         self._changed = True
+        removed: tuple[Member, ...] = ()
         if kind == REPLACE:
-            return self._replace(slot, *rest)
-        if kind == LAYOUT:
-            return self._layout(*rest)
-        if kind == RETIRE:
-            return self._retire(slot, *rest)
-        assert kind == OWNER, "the parser knows no other change"
-        self.owner = rest[0]
-        return ()
+            removed = self._replace(slot, *rest)
+        elif kind == LAYOUT:
+            self._layout(*rest)
+        elif kind == RETIRE:
+            removed = self._retire(slot, *rest)
+        else:
+            assert kind == OWNER, "the parser knows no other change"
+            self.owner = rest[0]
+        self._gather()
+        return removed
 
     def _replace(self, slot: int, ordinal: int, old: int, new: int) -> tuple[Member, ...]:
         leaving, joining = Member(ordinal, old), Member(ordinal, new)
@@ -191,9 +206,7 @@ class Membership:
         self._remove(slot, leaving)
         return (leaving,)
 
-    def _layout(
-        self, epoch: int, k: int, m: int, incarnations: tuple[int, ...]
-    ) -> tuple[Member, ...]:
+    def _layout(self, epoch: int, k: int, m: int, incarnations: tuple[int, ...]) -> None:
         if epoch != self.epoch + 1:
             raise Refused(f"the next epoch is {self.epoch + 1}, not {epoch}")
         members = tuple(Member(i, incarnation) for i, incarnation in enumerate(incarnations))
@@ -214,9 +227,8 @@ class Membership:
                 self._may_join(member.incarnation)
         self.layouts[epoch] = configuration
         self.epoch = epoch
-        self.records[epoch] = 0
+        self.records[epoch] = self.bytes[epoch] = 0
         self._counted = True
-        return ()
 
     def _retire(self, slot: int, epoch: int) -> tuple[Member, ...]:
         if epoch not in self.layouts or epoch == self.epoch:
@@ -224,7 +236,7 @@ class Membership:
         if self.records.get(epoch, 0):
             raise Refused(f"{self.records[epoch]} records still name epoch {epoch}")
         retired = self.layouts.pop(epoch)
-        self.records.pop(epoch, None)
+        del self.records[epoch], self.bytes[epoch]
         self._counted = True
         kept = {member for layout in self.layouts.values() for member in layout.members}
         removed = tuple(member for member in retired.members if member not in kept)

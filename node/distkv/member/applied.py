@@ -31,15 +31,11 @@ class AppliedState:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """Members of every layout that is not retired, by ordinal."""
-        membership = self._machine.membership
-        if len(membership.layouts) == 1:
-            return self._machine.configuration.members
-        known = {m: None for layout in membership.layouts.values() for m in layout.members}
-        return tuple(sorted(known))
+        """Members of every layout that lives."""
+        return self._machine.membership.everybody
 
     def layout(self, epoch: int) -> Configuration | None:
-        """A layout epoch that is not retired."""
+        """The layout of an epoch that is not retired."""
         return self._machine.membership.layouts.get(epoch)
 
     def boot_of(self, incarnation: int) -> int:

@@ -103,7 +103,7 @@ class SnapshotReceiver:
         self._peer = peer
         self._sink = SnapshotSink()
         self._tries = 0
-        self._seat.owner.write_now([_UNSTAGE])
+        self._seat.owner.write_now([UNSTAGE])
         self._ask(now)
 
     def _ask(self, now: float) -> None:
@@ -125,7 +125,7 @@ class SnapshotReceiver:
             seat.owner.suspect(f"ordinal {ordinal}", "damaged snapshot", str(error))
             self._peer = -1
             return
-        seat.owner.write_now([Put(Table.META, _stage(piece.piece), piece.body)])
+        seat.owner.write_now([Put(Table.META, stage_of(piece.piece), piece.body)])
         self._tries = 0
         if self._sink.done:
             self._peer = -1
@@ -136,10 +136,12 @@ class SnapshotReceiver:
 
 
 _STAGE = b"stage"
-_UNSTAGE = DeleteRange(Table.META, _STAGE, _STAGE + b"\xff" * 5)
+UNSTAGE = DeleteRange(Table.META, _STAGE, _STAGE + b"\xff" * 5)
+"""Forget what was staged."""
 
 
-def _stage(number: int) -> bytes:
+def stage_of(number: int) -> bytes:
+    """Where a piece is staged, in table META."""
     return _STAGE + number.to_bytes(4, "big")
 
 
@@ -148,7 +150,7 @@ def finish_install(engine: Engine) -> None:
     sink = SnapshotSink()
     engine.write(sink.begin())
     while not sink.done:
-        body = engine.get(Table.META, _stage(sink.number))
+        body = engine.get(Table.META, stage_of(sink.number))
         assert body is not None, "a snapshot is installed only when all its pieces are staged"
         rows = sink.take(body)
-        engine.write([*rows, _UNSTAGE] if sink.done else rows)
+        engine.write([*rows, UNSTAGE] if sink.done else rows)

@@ -12,6 +12,7 @@ from distkv.core.configuration import check
 from distkv.errors import BadRequest
 from distkv.member.identity import DirectoryIdentity, first_configuration
 from distkv.member.messages import Founding
+from distkv.transport.base import UNKNOWN_GENERATION
 
 INLINE_MAX_LIMIT = 64 * 1024
 """A larger value in the log would delay the small ones behind it."""
@@ -19,6 +20,11 @@ INLINE_MAX_LIMIT = 64 * 1024
 
 def check_founding(identity: DirectoryIdentity, founding: Founding) -> None:
     """Raise BadRequest, naming the field and the remedy, if this list cannot be carried out."""
+    if identity.generation not in (UNKNOWN_GENERATION, founding.generation):
+        raise BadRequest(
+            f"the list is of generation {founding.generation}, this directory of "
+            f"{identity.generation}"
+        )
     if founding.cluster != identity.cluster:
         raise BadRequest(
             f"cluster_id {founding.cluster.hex()} is not the one this node was configured with "

@@ -14,6 +14,7 @@ from distkv.core.configuration import Configuration
 from distkv.ids import Member
 from distkv.member.messages import Founding
 from distkv.storage.base import Engine, Put, Table
+from distkv.transport.base import UNKNOWN_GENERATION
 
 FORMAT = 1
 _IDENTITY = b"identity"
@@ -25,7 +26,11 @@ class WrongDirectory(Exception):
 
 
 class DirectoryIdentity(NamedTuple):
-    """`boot` is already durable when this is returned by `open_identity`."""
+    """`boot` is already durable when this is returned by `open_identity`.
+
+    `generation`: 0 from the founding on, one more after each forced recovery. Nodes of two
+    generations do not talk; an empty directory learns its own with the founders' list.
+    """
 
     cluster: bytes
     generation: int
@@ -47,23 +52,31 @@ def open_identity(
     `fresh_incarnation`: 63 random bits, used only if the directory is empty.
     Raises WrongDirectory.
     """
-    raw = engine.get(Table.META, _IDENTITY)
-    if raw is None:
-        identity = DirectoryIdentity(cluster, 0, ordinal, fresh_incarnation, 1)
+    known = read_identity(engine)
+    if known is None:
+        unknown = UNKNOWN_GENERATION
+        identity = DirectoryIdentity(cluster, unknown, ordinal, fresh_incarnation, 1)
     else:
-        identity = _next_boot(raw, cluster, ordinal)
-    _store(engine, identity)
+        identity = _next_boot(known, cluster, ordinal)
+    engine.write([identity_row(identity)])
     engine.flush()
     return identity
 
 
-def _next_boot(raw: bytes, cluster: bytes, ordinal: int) -> DirectoryIdentity:
+def read_identity(engine: Engine) -> DirectoryIdentity | None:
+    """Who the directory is; None: it is empty. Raises WrongDirectory for another format."""
+    raw = engine.get(Table.META, _IDENTITY)
+    if raw is None:
+        return None
     version, *fields = msgpack.unpackb(raw)
     if version != FORMAT:
         raise WrongDirectory(
             f"the data directory has identity format {version}, this version reads {FORMAT}"
         )
-    known = DirectoryIdentity(*fields)
+    return DirectoryIdentity(*fields)
+
+
+def _next_boot(known: DirectoryIdentity, cluster: bytes, ordinal: int) -> DirectoryIdentity:
     if known.cluster != cluster:
         raise WrongDirectory(
             f"the data directory belongs to cluster {known.cluster.hex()}, the configuration "
@@ -77,8 +90,9 @@ def _next_boot(raw: bytes, cluster: bytes, ordinal: int) -> DirectoryIdentity:
     return known._replace(boot=known.boot + 1)
 
 
-def _store(engine: Engine, identity: DirectoryIdentity) -> None:
-    engine.write([Put(Table.META, _IDENTITY, msgpack.packb((FORMAT, *identity)))])
+def identity_row(identity: DirectoryIdentity) -> Put:
+    """The row of an identity."""
+    return Put(Table.META, _IDENTITY, msgpack.packb((FORMAT, *identity)))
 
 
 def load_founding(engine: Engine) -> Founding | None:
@@ -86,10 +100,10 @@ def load_founding(engine: Engine) -> Founding | None:
     raw = engine.get(Table.META, _FOUNDING)
     if raw is None:
         return None
-    version, cluster, owner, k, m, members, inline_max = msgpack.unpackb(raw)
+    version, cluster, owner, k, m, members, inline_max, *rest = msgpack.unpackb(raw)
     if version != FORMAT:
         raise WrongDirectory(f"the founding list has format {version}, this version reads {FORMAT}")
-    return Founding(cluster, owner, k, m, tuple((o, i) for o, i in members), inline_max)
+    return Founding(cluster, owner, k, m, tuple((o, i) for o, i in members), inline_max, *rest)
 
 
 def founding_row(founding: Founding) -> Put:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from distkv.errors import BadRequest, DiskFull, NotFormed, ShuttingDown
 from distkv.kernel import Future, Kernel
 from distkv.member.formation import check_founding, may_found
-from distkv.member.identity import DirectoryIdentity, founding_row, load_founding
+from distkv.member.identity import DirectoryIdentity, founding_row, identity_row, load_founding
 from distkv.member.messages import Founding, Greeting
 from distkv.member.options import MemberOptions
 from distkv.member.output import Outgoing, Output
@@ -73,6 +73,8 @@ class Member:
         self._poked = False
         self.on_work: Callable[[], None] = _nothing
         """Called when something outside a turn made work for one."""
+        self.on_identity: Callable[[DirectoryIdentity], None] = lambda identity: None
+        """Called when the generation of the cluster was learnt."""
         self.seat: Seat | None = None
         if self._founding is not None:
             self._take_seat(self._founding)
@@ -180,7 +182,9 @@ class Member:
 
     def _accept_founding(self, founding: Founding) -> None:
         self._founding = founding
-        self._out.writes.append(founding_row(founding))
+        self.identity = self.identity._replace(generation=founding.generation)
+        self._out.writes += [founding_row(founding), identity_row(self.identity)]
+        self.on_identity(self.identity)
         self._out.must_flush = True
         self._founding_durable_at = self._number + 1
         for ordinal in self.peers.up:

@@ -49,7 +49,8 @@ def known(count: int) -> int | None:
 class Founding(NamedTuple):
     """The voters a cluster was founded with; persisted before any vote.
 
-    `members`: (ordinal, incarnation) in order of ordinals.
+    `members`: (ordinal, incarnation) in order of ordinals. `generation`: how often a forced
+    recovery has made a new beginning since.
     """
 
     cluster: bytes
@@ -58,6 +59,7 @@ class Founding(NamedTuple):
     parity_shards: int
     members: tuple[tuple[int, int], ...]
     inline_max: int
+    generation: int = 0
 
 
 class Forward(NamedTuple):

@@ -48,6 +48,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distkv.member.messages import known
+from distkv.member.standing import Standing, describe, standing_of
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -57,12 +58,9 @@ def state_of(seat: Seat) -> tuple[str, str]:
     """One word, and one sentence for a person."""
     if seat.receiver.active:
         return "catching up", "a snapshot of the metadata is on its way"
-    if not seat.machine.configuration.is_voter(seat.member):
-        return (
-            "waiting to be admitted",
-            "this directory is new in a formed cluster: the node catches up but does not vote "
-            "as its old self; the cluster's owner must admit it",
-        )
+    standing = standing_of(seat)
+    if standing is not Standing.VOTER:
+        return standing.value, describe(seat)
     if not seat.machine.formed:
         return "forming", "the owner has not recorded the formation yet"
     if not seat.booted:

@@ -14,23 +14,22 @@ from distkv.core.replica import Replica
 from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
 from distkv.data.plane import DataPlane
 from distkv.data.ports import Dispersed
-from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed, ShuttingDown
+from distkv.errors import DistKVError
 from distkv.ids import Ballot, Member, ValueId, node_session
-from distkv.kernel import Future, Kernel, TimedOut
-from distkv.machine.commands import pack_boot, pack_formed, pack_open, pack_settled, pack_tick
-from distkv.machine.interface import (
-    Event,
-    Outcome,
-    OutcomeKind,
-)
+from distkv.kernel import Future, Kernel
+from distkv.machine.commands import pack_boot, pack_formed, pack_settled, pack_tick
+from distkv.machine.interface import Event
 from distkv.machine.machine import Machine, is_founded
 from distkv.machine.membership import Options as StateOptions
 from distkv.machine.snapshot import is_installing
 from distkv.member import restriping
 from distkv.member.applied import AppliedState
 from distkv.member.catchup import SnapshotReceiver, SnapshotServer, finish_install
+from distkv.member.clients import Clients
 from distkv.member.commands import CommandRouter
 from distkv.member.identity import first_configuration
+from distkv.member.layouts import Epochs
+from distkv.member.learners import Learners
 from distkv.member.limits import limits_of
 from distkv.member.messages import (
     Forward,
@@ -47,8 +46,9 @@ from distkv.member.pending import PendingCommands
 from distkv.member.reading import ReadServer, as_client_error
 from distkv.member.reads import ReadRounds
 from distkv.member.report import status_of
+from distkv.member.standing import Standing, standing_of
 from distkv.member.writing import Writer
-from distkv.operations import OpenSession, Operation, Upload, Write
+from distkv.operations import Operation, Upload
 from distkv.transport.base import Identity, Lane
 
 if TYPE_CHECKING:
@@ -88,17 +88,19 @@ class Seat:
         )
         self.writer = Writer(self)
         self.reader = ReadServer(self)
+        self.clients = Clients(self)
+        self.learners = Learners(self)
+        self.epochs = Epochs(self)
         self.receiver = SnapshotReceiver(self)
         self.server = SnapshotServer(self)
         self.overview = Overview(self)
-        self.booted = False
+        self.booted = self._repairs = False
         self.closing = False
         self._boot_asked_at = float("-inf")
         self._quorum_seen: float | None = None
         self._settle_at = 0.0
         self._truncate_at = 0.0
         self._tick_asked_at = float("-inf")
-        self._waiting_for_boot: Future[None] = Future()
         self.data.load()
 
     def _open_machine(self, founding: Founding) -> Machine:
@@ -184,70 +186,11 @@ class Seat:
 
     def execute(self, operation: Operation, deadline: float) -> Future[object]:
         """See Member.execute."""
-        future: Future[object] = Future()
-        error = self._refusal(operation)
-        if error is not None:
-            future.set_exception(error)
-        elif self.booted:
-            self._dispatch(operation, deadline, future)
-        else:
-            self.spawn(self._when_booted(operation, deadline), future)
-        return future
+        return self.clients.execute(operation, deadline)
 
-    async def _when_booted(self, operation: Operation, deadline: float) -> object:
-        try:
-            await self.kernel.within(deadline, self._waiting_for_boot)
-        except TimedOut as late:
-            raise NoQuorum(
-                f"this node started and its start is not in the log yet; {self.situation()}"
-            ) from late
-        future: Future[object] = Future()
-        self._dispatch(operation, deadline, future)
-        return await future
-
-    def _dispatch(self, operation: Operation, deadline: float, future: Future[object]) -> None:
-        if type(operation) is Write:
-            self.writer.execute(operation, deadline, future)
-        elif type(operation) is OpenSession:
-            self._open_session(operation.session, deadline, future)
-        else:
-            self.reader.execute(operation, deadline, future)  # type: ignore[arg-type]
-
-    def _open_session(self, session: bytes, deadline: float, future: Future[object]) -> None:
-        def done(outcome: Future[Outcome]) -> None:
-            if outcome.error is not None:
-                future.set_exception(outcome.error)
-            elif outcome.result().kind is OutcomeKind.APPLIED:
-                future.set_result(True)
-            else:
-                future.set_exception(BadRequest("too many sessions are open"))
-
-        try:
-            command = pack_open(session)
-        except ValueError as error:
-            future.set_exception(BadRequest(str(error)))
-            return
-        self.pending.submit(session, 0, command, deadline).add_callback(done)
-
-    def _refusal(self, operation: Operation) -> DistKVError | None:
-        if not self.machine.configuration.is_voter(self.member):
-            return NotFormed(
-                "this node is not a member: its directory is new, and it waits until the "
-                f"cluster's owner admits incarnation {self.member.incarnation} at ordinal "
-                f"{self.member.ordinal}"
-            )
-        if not self.machine.formed:
-            return NotFormed("the owner has not recorded the formation yet; try again")
-        if self.closing:
-            return ShuttingDown("this node is stopping; nothing was changed, ask another")
-        if self.quorum_lost:
-            return NoQuorum(self.situation())
-        if self.owner.disk_full and type(operation) is Write:
-            return DiskFull(
-                "the disk of this node is full: it is read-only until space is back; "
-                "write through another node"
-            )
-        return None
+    def upload(self, length: int | None) -> Upload:
+        """See Member.upload."""
+        return self.clients.upload(length)
 
     @property
     def quorum_lost(self) -> bool:
@@ -273,18 +216,6 @@ class Seat:
             f"{up} of {configuration.size} nodes answer, {configuration.phase_one} are needed "
             f"to go on; {led}"
         )
-
-    def upload(self, length: int | None) -> Upload:
-        """See Member.upload."""
-        if not self.machine.configuration.is_voter(self.member):
-            raise NotFormed("this node waits to be admitted; write through another node")
-        if self.owner.disk_full:
-            raise DiskFull("the disk of this node is full; write through another node")
-        if self.closing:
-            raise ShuttingDown("this node is stopping; write through another node")
-        if self.quorum_lost:
-            raise NoQuorum(self.situation())
-        return self.data.disperser.upload(length)
 
     @property
     def busy(self) -> bool:
@@ -415,8 +346,11 @@ class Seat:
         known = self.machine.membership.boots.get(self.member.incarnation)
         if not self.booted and known is not None and known.boot == self.boot:
             self.booted = True
+            self.clients.booted()
+        # A node that leaves has no boot in the log any more, but shards that still count.
+        if not self._repairs and (self.booted or standing_of(self) is Standing.LEAVING):
+            self._repairs = True
             self.data.start()
-            self._waiting_for_boot.set_result(None)
 
     # -- housekeeping
 
@@ -427,12 +361,12 @@ class Seat:
         if self.quorum_lost:
             self.pending.refuse_unsent(self.situation())
             self.reads.refuse(self.situation())
-            if not self.booted:
-                waiting, self._waiting_for_boot = self._waiting_for_boot, Future()
-                waiting.set_exception(NoQuorum(self.situation()))
+            self.clients.refuse_unbooted()
         self.pending.sweep(now, self.situation)
         self.reads.sweep(now, self.situation)
         self._check_boot()
+        self.learners.look()
+        self.epochs.look()
         if configuration.is_voter(self.member):
             self._owe_boot(now)
             self._owe_settled(now)

@@ -38,6 +38,7 @@ def register_messages() -> None:
         f.integer(0, 255),
         f.array_of(_PAIR),
         f.number,
+        f.number,
     )
     register(66, Forward, f.blobs)
     register(67, NotLeader)

@@ -1,4 +1,4 @@
-"""The owner's commands to one node: found, formed, identity, status.
+"""The owner's commands to one node: found, formed, replace, layout, identity, status.
 
 Handlers take the parsed JSON body and answer one; they refuse with a DistKVError. An owner
 other than the one that founded the cluster is refused with 403.
@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from distkv.errors import BadRequest, NotFormed
-from distkv.member.admission import check_owner, replace
+from distkv.ids import Member
+from distkv.member import layouts
+from distkv.member.admission import replace
 from distkv.member.messages import Founding
+from distkv.member.soundness import check_owner
 from distkv.runtime.driver import Driver
 
 Answer = dict[str, object]
@@ -80,6 +83,56 @@ class Admin:
         )
         return {"replaced": done}
 
+    def change_layout(self, body: Any) -> Answer:
+        """POST /v1/admin/layout {owner, data_shards, parity_shards, members: [[ordinal,
+        incarnation], ...], again: false}, to the leader: a new layout, named by all its members.
+
+        Answers {"epoch": number, "done": bool}: `epoch` is the newest applied one, `done` says
+        that it is the wanted layout already; else it was proposed: repeat the request (which is
+        harmless) or look with GET until `epoch` is one more. Records are then striped anew in
+        the background, and each old epoch retires by itself once no record names it; until
+        then its surplus nodes ("leaving") must stay. New members must run first, with empty
+        directories at the next ordinals: they show up under "waiting" and must be caught up.
+        To go back half-way, ask for the old numbers; `again` begins an epoch even if the newest
+        layout has these numbers, which ends a request that was answered by nobody: without it
+        that one may still come true (an epoch's number is used once).
+
+        Refused, and nothing changed: 400 `bad_request` names the field (a member that does not
+        hold its ordinal: replace it first; k + m that does not match members; a removed
+        incarnation); 403 `foreign_owner`; 409 `not_leader` names the leader; 409 `not_yet`
+        says what to wait for (a joiner that lags, too few members up, shards missing beyond
+        what a layout bears, a full disk, another change under way, leadership handed over);
+        503 `not_formed`.
+        """
+        body = _object(body)
+        seat = self._member.seat
+        if seat is None:
+            raise NotFormed("this node does not know the founders yet")
+        members = tuple(Member(*pair) for pair in _pairs(body))
+        k, m = _whole(body, "data_shards"), _whole(body, "parity_shards")
+        again = body.get("again", False)
+        if type(again) is not bool:
+            raise BadRequest("again must be true or false")
+        done = layouts.change(seat, _text(body, "owner"), k, m, members, again)
+        return {"epoch": seat.machine.membership.epoch, "done": done}
+
+    def layout(self) -> Answer:
+        """GET /v1/admin/layout, at any node: how far a change of layout is.
+
+        epoch, data_shards, parity_shards, members ([[ordinal, incarnation], ...]): the newest
+        layout; owner; leader (ordinal or null), leads (this node, by its own word: its picture
+        is the newest); changing: an older epoch lives; epochs: all
+        that live, each with records and bytes of the values that it still names;
+        records_left, bytes_left: in old epochs; failures: f as it may be claimed now,
+        failures_wanted: f of the newest layout; leaving: members that only old epochs seat;
+        waiting: nodes that no layout seats ({ordinal, incarnation, applied, caught_up,
+        removed}; removed: it has left for good).
+        """
+        seat = self._member.seat
+        if seat is None:
+            raise NotFormed("this node does not know the founders yet")
+        return layouts.progress(seat)
+
 
 def _object(body: Any) -> Mapping[str, Any]:
     if not isinstance(body, dict):
@@ -101,6 +154,16 @@ def _whole(body: Mapping[str, Any], field: str) -> int:
     return value
 
 
+def _pairs(body: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    members = body.get("members")
+    if not isinstance(members, list) or not all(
+        isinstance(m, list) and len(m) == 2 and all(type(number) is int for number in m)
+        for m in members
+    ):
+        raise BadRequest("members must be a list of [ordinal, incarnation]")
+    return tuple((ordinal, incarnation) for ordinal, incarnation in members)
+
+
 def _founding(body: Mapping[str, Any], inline_max: int) -> Founding:
     try:
         cluster = bytes.fromhex(_text(body, "cluster_id"))
@@ -109,17 +172,11 @@ def _founding(body: Mapping[str, Any], inline_max: int) -> Founding:
     layout = body.get("layout")
     if not isinstance(layout, dict):
         raise BadRequest("layout must be an object with data_shards and parity_shards")
-    members = body.get("members")
-    if not isinstance(members, list) or not all(
-        isinstance(m, list) and len(m) == 2 and all(type(number) is int for number in m)
-        for m in members
-    ):
-        raise BadRequest("members must be a list of [ordinal, incarnation]")
     return Founding(
         cluster,
         _text(body, "owner"),
         _whole(layout, "data_shards"),
         _whole(layout, "parity_shards"),
-        tuple((ordinal, incarnation) for ordinal, incarnation in members),
+        _pairs(body),
         inline_max,
     )

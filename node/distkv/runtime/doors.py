@@ -64,6 +64,8 @@ class Doors:
         router.add("POST", "/v1/admin/found", lambda call: admin.found(call.body))
         router.add("POST", "/v1/admin/formed", lambda call: admin.formed(call.body))
         router.add("POST", "/v1/admin/replace", lambda call: admin.replace(call.body))
+        router.add("GET", "/v1/admin/layout", lambda call: admin.layout())
+        router.add("POST", "/v1/admin/layout", lambda call: admin.change_layout(call.body))
         return router
 
     @property

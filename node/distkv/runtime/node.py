@@ -143,13 +143,7 @@ class NodeProcess:
     async def start(self) -> None:
         """Listen everywhere and join the peers. Raises OSError."""
         config, identity = self.config, self.identity
-        me = Identity(
-            identity.cluster,
-            identity.generation,
-            identity.ordinal,
-            identity.incarnation,
-            identity.boot,
-        )
+        me = Identity(*identity)
         address = config.listen.peers
         try:
             self.endpoint = await open_endpoint(
@@ -157,6 +151,8 @@ class NodeProcess:
             )
         except OSError as error:
             raise OSError(f"listen.peers = {address}: {error.strerror or error}") from error
+        endpoint = self.endpoint
+        self.member.on_identity = lambda known: endpoint.set_identity(Identity(*known))
         self.driver.attach(self.endpoint)
         self._take_peers(config)
         self.doors = Doors(config, self.store, self.driver, self.endpoint)

@@ -17,8 +17,15 @@ STREAMS = 64
 """Streams per lane: messages of one stream arrive in order, streams do not wait for each other."""
 
 
+UNKNOWN_GENERATION = -1
+"""Of a directory that has not learnt of the cluster yet: every generation takes it in."""
+
+
 class Identity(NamedTuple):
-    """Who speaks. `ordinal` is the seat it claims; `boot` counts starts of this directory."""
+    """Who speaks. `ordinal` is the seat it claims; `boot` counts starts of this directory.
+
+    Nodes of different generations (see a member's forced recovery) refuse each other.
+    """
 
     cluster: bytes
     generation: int

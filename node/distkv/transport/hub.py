@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distkv.transport import handshake
-from distkv.transport.base import STREAMS, Handler, Identity, Lane
+from distkv.transport.base import STREAMS, UNKNOWN_GENERATION, Handler, Identity, Lane
 from distkv.transport.connection import (
     KEY_RETIRED,
     REPLACED,
@@ -249,7 +249,8 @@ class Hub:
         if own.cluster and who.cluster:  # a node that is not in a cluster yet has no id
             if own.cluster != who.cluster:
                 return handshake.FOREIGN_CLUSTER
-            if own.generation != who.generation:
+            unknown = UNKNOWN_GENERATION in (own.generation, who.generation)
+            if own.generation != who.generation and not unknown:
                 return handshake.FOREIGN_GENERATION
         if greeting.target != own.ordinal or who.ordinal == own.ordinal:
             return handshake.WRONG_TARGET

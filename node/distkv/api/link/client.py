@@ -38,7 +38,7 @@ class ClientOptions(NamedTuple):
 
 
 class LinkClient:
-    """`start()`, then `call` and `upload` while `connected`; `await close()`.
+    """`start()`, then `call` and `upload` while `connected`; `close()`.
 
     `on_change` is called when the node came, went, or changed whether it serves.
     """
@@ -81,13 +81,13 @@ class LinkClient:
         """Begin connecting, and never give up until `close`."""
         self._task = asyncio.ensure_future(self._stay_connected())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End; open requests fail with LinkLost."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
         if self._connection is not None:
-            self._connection.drop("the gateway is stopping")
+            self._connection.drop("the gateway ends the link")
 
     async def _stay_connected(self) -> None:
         pause = BACKOFF_FIRST
