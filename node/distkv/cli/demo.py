@@ -1,4 +1,5 @@
-"""`hack/demo`: real files in, two of five nodes lost on the way, every byte read back right.
+"""`hack/demo`: real files in, two of five nodes lost on the way, every byte read back right,
+and the node that lost its disk healed.
 
 The steps a visitor would try by hand, done in order and checked; what it prints is what the
 store said or did, nothing is staged.
@@ -21,6 +22,7 @@ from typing import Any
 
 from distkv.cli.exits import Failure
 from distkv.cli.progress import MIB, showing
+from distkv.cli.replacing import LINE_SECONDS, Watch
 from distkv.cli.transfer import (
     Source,
     connect,
@@ -30,6 +32,7 @@ from distkv.cli.transfer import (
     find_files,
     import_files,
 )
+from distkv.cli.words import missing_line, survival_line
 from distkv.local import control
 from distkv.local.directory import Directory
 from distkv.local.errors import LocalError
@@ -38,6 +41,7 @@ from distkv.local.ports import PortPlan, check_free, free_base
 PREFIX = "demo/"
 PARALLEL = 16
 PATIENCE_SECONDS = 60.0
+HEALING_SECONDS = 300.0
 POLL_SECONDS = 0.02
 SHOWN_DIFFERENCES = 20
 NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
@@ -178,6 +182,43 @@ class Demo:
             found = {source.name: digest_of(source.path) for source in find_files(target)}
         return differences(digests, found)
 
+    # -- healing
+
+    async def heal(self) -> None:
+        """Start the wiped node: it is admitted anew and rebuilds every shard it should hold."""
+        assert self.wiped is not None
+        say(f"starting node {self.wiped} with its empty disk")
+        began = time.monotonic()
+        await self._command("start", who=str(self.wiped))
+        observer, told, told_at = Watch(self.wiped), "", began
+        while True:
+            now = time.monotonic()
+            moment = observer.look(await self._command("status"), now)
+            step = moment.text.partition(",")[0]
+            if moment.healed:
+                say(f"  node {self.wiped} is {moment.text}, after {now - began:.1f} s")
+                return
+            if step != told or now - told_at > LINE_SECONDS:
+                counted = "" if moment.total is None else f" ({moment.held} of {moment.total})"
+                say(f"  {moment.text}{counted}")
+                told, told_at = step, now
+            if now - began > HEALING_SECONDS:
+                raise Failure(f"node {self.wiped} is not healed after {now - began:.0f} s")
+            await asyncio.sleep(POLL_SECONDS * 5)
+
+    async def show_health(self) -> bool:
+        """What the cluster says of itself at the end; whether nothing is missing."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            status = await self._command("status")
+            whole = status["shards_missing"] == 0 and status["survives"]["durable"] is not None
+            if whole or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(POLL_SECONDS * 5)
+        say(f"cluster: {missing_line(status, status['nodes'])}")
+        say(f"  {survival_line(status['survives'])}")
+        return bool(status["shards_missing"] == 0)
+
     async def show_storage(self, total: int) -> None:
         """What each node stores, against a whole copy of everything."""
         whole = max(1, total)
@@ -188,7 +229,7 @@ class Demo:
             ordinal, shards = node["ordinal"], node["shards_bytes"] or 0
             held += shards
             disk = sum(allocated(path) for path in files_below(self.directory.node(ordinal)))
-            note = "  its disk was wiped" if ordinal == self.wiped else ""
+            note = "  its disk was wiped, and rebuilt" if ordinal == self.wiped else ""
             say(
                 f"  node {ordinal}: shards {shards / MIB:7.1f} MiB = {shards / whole:4.2f} of a "
                 f"whole copy; {disk / MIB:7.1f} MiB on disk with log and metadata{note}"
@@ -217,14 +258,20 @@ class Demo:
         wrong = await self.check(sources, digests)
         for line in wrong[:SHOWN_DIFFERENCES]:
             say(f"  WRONG {line}")
+        await self.heal()
+        whole = await self.show_health()
         await self.show_storage(total)
-        if wrong:
-            say(f"FAILED: {len(wrong)} of {len(digests)} files are not as they went in")
+        if wrong or not whole:
+            say(
+                f"FAILED: {len(wrong)} of {len(digests)} files are not as they went in"
+                if wrong
+                else "FAILED: shards are still missing"
+            )
             return False
         killed = " and ".join(str(ordinal) for ordinal in self.killed)
         say(
             f"all {len(digests)} files came back right, byte for byte: nodes {killed} were killed, "
-            f"node {self.wiped} lost its disk"
+            f"node {self.wiped} lost its disk and has all its shards again"
         )
         return True
 
@@ -243,7 +290,8 @@ class Demo:
             f"redis-cli -p {self.plan.gateway_resp} get greeting",
             f"curl {self.gateway}/v1/kv/greeting",
             f"{distkv} local status --dir {where}",
-            f"{distkv} local start {self.wiped} --dir {where}     # comes back as a stranger",
+            f"{distkv} local kill 0 --dir {where}; {distkv} local wipe 0 --dir {where}",
+            f"{distkv} local start 0 --dir {where}     # is replaced, with progress",
             f"{distkv} local clean --dir {where}",
         ]
         if name:
