@@ -198,7 +198,7 @@ class Demo:
             if moment.healed:
                 say(f"  node {self.wiped} is {moment.text}, after {now - began:.1f} s")
                 return
-            if step != told or now - told_at > LINE_SECONDS:
+            if step != told or (moment.total is not None and now - told_at > LINE_SECONDS):
                 counted = "" if moment.total is None else f" ({moment.held} of {moment.total})"
                 say(f"  {moment.text}{counted}")
                 told, told_at = step, now
