@@ -23,6 +23,14 @@ class Case(NamedTuple):
     before: Spec | None = None
 
 
+def at(path: tuple[str, ...], value: object) -> Spec:
+    """A specification with this value there."""
+    for name in reversed(path):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
 FIXED_CLASS = {"storage": {"className": "fast"}}
 ROCKS = {"storage": {"engine": "rocksdb"}}
 
@@ -91,6 +99,42 @@ CASES = (
     ),
 )
 
+KEYS = "keys must look like example.org/name"
+
+
+def toleration(**fields: object) -> Spec:
+    return {"podTemplate": {"tolerations": [fields]}}
+
+
+TEXTS = (
+    *(
+        Case(KEYS, at(path, {"example.org/a.b_c": "x"}), at(path, {"/a": "x"}))
+        for path in (
+            ("podTemplate", "labels"),
+            ("podTemplate", "annotations"),
+            ("podTemplate", "nodeSelector"),
+            ("monitoring", "labels"),
+            ("service", "annotations"),
+            ("gateway", "serviceAnnotations"),
+        )
+    ),
+    Case(
+        "operator Exists takes no value",
+        toleration(operator="Exists", key="a"),
+        toleration(operator="Exists", key="a", value="b"),
+    ),
+    Case(
+        "operator Equal needs a key",
+        toleration(key="a", value="b"),
+        toleration(operator="Equal", value="b"),
+    ),
+    Case(
+        "tolerationSeconds goes with effect NoExecute only",
+        toleration(key="a", effect="NoExecute", tolerationSeconds=5),
+        toleration(key="a", tolerationSeconds=5),
+    ),
+)
+
 NAMES = (
     ("the name must have at most 40 characters", "a" * 40, "a" * 41),
     ("the name must begin with a letter", "b-1", "1-b"),
@@ -112,14 +156,6 @@ def bounds(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[Case]:
         yield from bounds(part, (*path, name))
 
 
-def at(path: tuple[str, ...], value: object) -> Spec:
-    """A specification with this value there."""
-    for name in reversed(path):
-        value = {name: value}
-    assert isinstance(value, dict)
-    return value
-
-
 def _next_to(text: str, step: int) -> str:
     """A little more or less, in a smaller unit."""
     number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text).groups()  # type: ignore[union-attr]
@@ -135,3 +171,5 @@ def messages(schema: Schema) -> Iterator[str]:
         yield rule["message"]
     for part in schema.get("properties", {}).values():
         yield from messages(part)
+    if "items" in schema:
+        yield from messages(schema["items"])

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from testbed.harness import Cluster, Space
 
-from .crd_cases import CASES, NAMES, Case, bounds, messages
+from .crd_cases import CASES, NAMES, TEXTS, Case, bounds, messages
 
 ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT / "crds" / "distkvclusters.distkv.io.yaml"
@@ -65,7 +65,7 @@ def judge(found: dict[str, str], cases: list[tuple[str, Case]]) -> None:
 
 
 def test_every_rule_for_new_resources(space: Space) -> None:
-    new = [c for c in (*CASES, *bounds(SPEC)) if c.before is None]
+    new = [c for c in (*CASES, *TEXTS, *bounds(SPEC)) if c.before is None]
     cases = [(f"c{number}", case) for number, case in enumerate(new)]
     resources = [resource(f"{name}-good", case.good) for name, case in cases]
     resources += [resource(f"{name}-bad", case.bad) for name, case in cases]
@@ -90,7 +90,10 @@ def test_every_rule_for_names(space: Space) -> None:
 
 
 def test_no_rule_is_without_a_case() -> None:
-    cases = [*(c.rule for c in (*CASES, *bounds(SPEC))), *(message for message, *_ in NAMES)]
+    cases = [
+        *(c.rule for c in (*CASES, *TEXTS, *bounds(SPEC))),
+        *(message for message, *_ in NAMES),
+    ]
     for message in messages(SCHEMA):
         assert any(message.startswith(rule) for rule in cases), message
 

@@ -55,6 +55,7 @@ class Acceptor:
         """True if promised (the answer leaves after the flush); else it is refused."""
         shared = self._shared
         hard, log = shared.hard, shared.log
+        shared.witness.uses(sender, message.ballot)
         if message.ballot < hard.promised:
             shared.out.send(sender.ordinal, Refuse(hard.promised))
             return False
@@ -72,11 +73,13 @@ class Acceptor:
         shared = self._shared
         ballot = message.ballot
         if ballot < shared.hard.promised:
+            shared.witness.uses(sender, ballot)
             shared.out.send(sender.ordinal, Refuse(shared.hard.promised))
             return False
         if ballot != self.ballot:
+            shared.witness.uses(sender, ballot)
             self.adopt(ballot)
-        wrote = bool(message.entries) and self._store(message)
+        wrote = bool(message.entries) and self._store(sender, message)
         if message.chosen > shared.log.chosen:
             self._learn_chosen(sender, message)
         if wrote:
@@ -97,7 +100,7 @@ class Acceptor:
         self.held = self._shared.log.chosen
         self._extend()
 
-    def _store(self, message: Accept) -> bool:
+    def _store(self, sender: Member, message: Accept) -> bool:
         log = self._shared.log
         slot = message.first
         chosen = log.chosen
@@ -111,6 +114,9 @@ class Acceptor:
                     assert have is None or have[0] < ballot, "accepted above the promise"
                     log.put(slot, ballot, entry)
                     wrote = True
+                elif have[1] != entry:
+                    detail = f"two entries for slot {slot} under {tuple(ballot)}"
+                    self._shared.witness.suspect(sender, "equivocation", detail)
             slot += 1
         self._extend()
         return wrote

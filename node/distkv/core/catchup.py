@@ -75,6 +75,15 @@ class CatchUp:
             entries = log.chosen_entries(message.first, shared.options.message_bytes)
         shared.out.send(sender.ordinal, Learn(message.first, entries, log.first, log.chosen))
 
+    def _compare(self, sender: Member, message: Learn) -> None:
+        """An answer that came late says what is known already, or is a lie."""
+        log = self._shared.log
+        for slot, entry in enumerate(message.entries, message.first):
+            known = log.entries.get(slot) if slot <= log.chosen else None
+            if known is not None and known[1] != entry:
+                detail = f"another entry than the chosen one for slot {slot}"
+                self._shared.witness.suspect(sender, "equivocation", detail)
+
     def on_learn(self, sender: Member, message: Learn) -> bool:
         """True if the chosen prefix grew."""
         shared = self._shared
@@ -87,6 +96,7 @@ class CatchUp:
             return False
         last = message.first + len(message.entries) - 1
         if message.first > log.chosen + 1 or last <= log.chosen:
+            self._compare(sender, message)
             return False
         for slot in range(log.chosen + 1, last + 1):
             log.put(slot, ZERO_BALLOT, message.entries[slot - message.first])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 
 from distkv.core.outbox import Outbox
+from distkv.core.witness import Witness
 from distkv.ids import ZERO_BALLOT, Ballot, Member
 from distkv.storage.base import Engine, Put, Table
 
@@ -73,14 +74,15 @@ class PeerRecord:
 class PeerRecords:
     """Durable counts per ordinal; rows are written lazily by `save`."""
 
-    __slots__ = ("_grace", "_outbox", "records", "suspicions")
+    __slots__ = ("_grace", "_outbox", "_witness", "records", "suspicions")
 
-    def __init__(self, outbox: Outbox, grace: int) -> None:
+    def __init__(self, outbox: Outbox, grace: int, witness: Witness) -> None:
         self.records: dict[int, PeerRecord] = {}
         self.suspicions: list[Member] = []
         """Peers found to have lost durable state, for status and log."""
         self._outbox = outbox
         self._grace = grace
+        self._witness = witness
 
     def counts(self, sender: Member, durable: int, now: int) -> bool:
         """Note `durable`; False if what this peer says must not be counted.
@@ -103,8 +105,12 @@ class PeerRecords:
         elif now - record.below_since >= self._grace:
             record.regressed = True
             record.saved = -1
-            self.suspicions.append(sender)
+            self._suspect(sender, f"{durable} flushes, {record.durable} were told before")
         return False
+
+    def _suspect(self, peer: Member, detail: str) -> None:
+        self.suspicions.append(peer)
+        self._witness.suspect(peer, "durable_regression", detail)
 
     def trusted(self, member: Member) -> bool:
         """Whether votes of this incarnation count."""
@@ -128,4 +134,4 @@ class PeerRecords:
             ordinal = int(key[len(PEER_KEY) :])
             self.records[ordinal] = PeerRecord(incarnation, durable, regressed)
             if regressed:
-                self.suspicions.append(Member(ordinal, incarnation))
+                self._suspect(Member(ordinal, incarnation), "found before this start")

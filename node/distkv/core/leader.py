@@ -249,11 +249,19 @@ class Leader:
             return
         # A peer may know more than we do; what we have not proposed is not ours to count.
         upto = min(message.upto, self.next_slot - 1)
+        if upto < message.upto > message.chosen or message.probe > self.reads.probe:
+            self._doubt(sender, message)
         advanced, confirmed = self.peers.on_accepted(sender, message, upto)
         if advanced and upto > self._shared.log.chosen:
             self.choose()
         if confirmed and self.reads.open:
             self.confirm_reads()
+
+    def _doubt(self, sender: Member, message: Accepted) -> None:
+        """It claims to hold in our ballot, beyond what is chosen, what we never proposed; or
+        to confirm a probe that we never sent."""
+        detail = f"slot {message.upto} of {self.next_slot - 1}, probe {message.probe}"
+        self._shared.witness.suspect(sender, "impossible_ack", detail)
 
     def confirm_reads(self) -> None:
         """q2 voters, ourselves among them, have confirmed the ballot up to some probe."""

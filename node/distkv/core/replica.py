@@ -80,6 +80,7 @@ class Replica:
         self.machine = machine
         self.elections = 0
         self._shared = shared = Shared(me, machine, options, rng)
+        self.witness = shared.witness
         hint = shared.hard.load(engine)
         shared.peers.load(engine)
         shared.log.load(engine, max(hint, machine.applied))
@@ -416,6 +417,7 @@ class Replica:
         that we lack: learn first.
         """
         if ballot.ordinal != sender.ordinal or ballot.incarnation != sender.incarnation:
+            self.witness.uses(sender, ballot)
             return False
         if self._shared.configuration.is_voter(sender):
             return True

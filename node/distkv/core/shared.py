@@ -9,6 +9,7 @@ from distkv.core.hardstate import HardState, PeerRecords
 from distkv.core.log import Log
 from distkv.core.options import ReplicaOptions
 from distkv.core.outbox import Outbox
+from distkv.core.witness import Witness
 from distkv.ids import Member
 from distkv.machine.interface import StateMachine
 
@@ -29,6 +30,7 @@ class Shared:
         "peers",
         "rng",
         "wall",
+        "witness",
     )
 
     def __init__(
@@ -43,7 +45,8 @@ class Shared:
         self.out = Outbox()
         self.log = Log(self.out)
         self.hard = HardState(self.out)
-        self.peers = PeerRecords(self.out, options.ticks(options.election_max))
+        self.witness = Witness()
+        self.peers = PeerRecords(self.out, options.ticks(options.election_max), self.witness)
         self.durable = 0
         """Number of the last Ready known to be flushed."""
         self.admitted = 1

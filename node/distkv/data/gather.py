@@ -63,6 +63,9 @@ class Fetcher(Protocol):
     def new_request(self) -> int:
         """A number for a request, not used before."""
 
+    def doubt(self, ordinal: int, given: ShardGiven) -> None:
+        """A member gave a piece that its own checksum, or its shape, proves wrong."""
+
     def forget(self, request: int) -> None:
         """No more answers to this request are of interest."""
 
@@ -298,6 +301,8 @@ class Gather:
                     self._ask_if_short(given.stripe)
                 return
         self.corrupt += given.found is not Found.GONE
+        if given.found is Found.HERE:
+            self._fetcher.doubt(request.ordinal, given)
         self._useless[request.ordinal, given.stripe] = None
         self._ask()
 

@@ -35,6 +35,8 @@ from distkv.kernel import Kernel
 from distkv.machine.interface import ConfigurationChanged, Event, Named, Superseded
 from distkv.storage.base import Engine, StorageOperation
 
+DOUBTS_MAX = 1000
+
 
 class Limits(NamedTuple):
     """All bounds of the data plane."""
@@ -114,7 +116,14 @@ class DataPlane:
         )
         self.keeper.shelf.on_rotten = self.repairer.want
         self.reader.on_short = self.repairer.want
+        self.doubts: list[tuple[Member, str, str]] = []
+        """(who, kind of member.suspicions, detail); emptied by the member."""
+        self.keeper.on_doubt = self.reader.on_doubt = self._doubt
         self._own_stored: deque[tuple[int, ShardStored]] = deque()
+
+    def _doubt(self, member: Member, kind: str, detail: str) -> None:
+        if len(self.doubts) < DOUBTS_MAX:
+            self.doubts.append((member, kind, detail))
 
     def load(self) -> None:
         """Rebuild the tables of the keeper; the applied state must be loaded before."""

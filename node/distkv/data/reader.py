@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from distkv.coding.checksum import extend
+from distkv.coding.checksum import checksum, extend
 from distkv.coding.codec import CodingError
 from distkv.data.choose import Measurements
 from distkv.data.gather import Gather, ShardsGone, decoder
@@ -48,6 +48,8 @@ class Reader:
         """on_lost(value id, shards that exist, k_e): everybody answered, it cannot be rebuilt."""
         self.on_whole: Callable[[ValueId], None] | None = None
         """A value was read whole."""
+        self.on_doubt: Callable[[Member, str, str], None] | None = None
+        """on_doubt(member, kind of member.suspicions, detail): what no sound peer sends."""
         self._applied = applied
         self._sender = sender
         self._keeper = keeper
@@ -86,6 +88,14 @@ class Reader:
         """See gather.Fetcher."""
         self._request += 1
         return self._request
+
+    def doubt(self, ordinal: int, given: ShardGiven) -> None:
+        """See gather.Fetcher."""
+        member = Member(ordinal, self._peers.get(ordinal, 0))
+        sound = checksum(given.piece) == given.crc
+        kind = "malformed_piece" if sound else "bad_checksum"
+        if self.on_doubt is not None:
+            self.on_doubt(member, kind, f"stripe {given.stripe} of a value it was asked for")
 
     def forget(self, request: int) -> None:
         """See gather.Fetcher."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from distkv.coding.checksum import checksum
 from distkv.data.grace import Grace
 from distkv.data.judge import Verdict, is_member, judge, well_formed
 from distkv.data.messages import (
@@ -66,6 +67,8 @@ class ShardKeeper:
         self.shelf = Shelf(engine, lambda value_id: applied.key_of(value_id) is not None)
         self.disk_full = False
         """Set by the member: new pieces are refused."""
+        self.on_doubt: Callable[[Member, str, str], None] | None = None
+        """on_doubt(sender, kind of member.suspicions, detail): what no sound peer sends."""
         self._grace = Grace(
             kernel,
             self.limits.grace_seconds,
@@ -124,7 +127,7 @@ class ShardKeeper:
         elif piece.repair_slot:
             self._receive_repair(sender, piece)
         elif sender.incarnation != piece.value_id.incarnation:
-            self.counters.wrong += 1
+            self._doubt(sender, "foreign_value", f"a piece of {piece.value_id}")
             self._refuse(sender, piece, Refusal.NOT_MEMBER)
         else:
             verdict = judge(self._applied, piece.value_id, piece.stamp)
@@ -149,6 +152,11 @@ class ShardKeeper:
             self._held_back.append((sender, piece))
             self._held_back_bytes += len(piece.piece)
 
+    def _doubt(self, sender: Member, kind: str, detail: str) -> None:
+        self.counters.wrong += 1
+        if self.on_doubt is not None and sender != self._own:
+            self.on_doubt(sender, kind, detail)
+
     def _refuse(self, sender: Member, piece: ShardPiece, reason: Refusal) -> None:
         self.counters.refused += 1
         answer = ShardRefused(piece.value_id, piece.shard, reason)
@@ -157,7 +165,8 @@ class ShardKeeper:
     def _take(self, sender: Member, piece: ShardPiece, named: bool) -> None:
         value_id = piece.value_id
         if not well_formed(piece):
-            self.counters.wrong += 1
+            kind = "malformed_piece" if checksum(piece.piece) == piece.crc else "bad_checksum"
+            self._doubt(sender, kind, f"stripe {piece.stripe} of {value_id}")
             self._refuse(sender, piece, Refusal.BUSY)
             return
         shelf, shard = self.shelf, self.shelf.find(value_id)
@@ -167,7 +176,7 @@ class ShardKeeper:
                 return
             shard = shelf.begin(piece, named)
         elif shard.header.shard != piece.shard or shard.header.code != piece.code:
-            self.counters.wrong += 1
+            self._doubt(sender, "equivocation", f"two shards of {value_id} for this node")
             self._refuse(sender, piece, Refusal.BUSY)
             return
         shelf.store(value_id, shard, piece)
@@ -232,7 +241,8 @@ class ShardKeeper:
         for value_id in message.value_ids:
             foreign = sender.incarnation != value_id.incarnation
             if foreign or self._applied.key_of(value_id) is not None:
-                self.counters.wrong += 1
+                kind = "foreign_value" if foreign else "impossible_drop"
+                self._doubt(sender, kind, f"it gives up {value_id}")
             else:
                 shard = self.shelf.shards.get(value_id)
                 if shard is not None and not shard.superseded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from distkv.config.schema import Config, TuningSections, broken_relations
 from distkv.config.sections import (
@@ -152,14 +152,15 @@ class Metadata(BaseModel):
         description="Name of the cluster.",
     )
 
-    @model_validator(mode="after")
-    def _not_reserved(self) -> Metadata:
-        if self.name.endswith(RESERVED_SUFFIXES):
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name.endswith(RESERVED_SUFFIXES):
             raise ValueError(
                 f"must not end in {' or '.join(RESERVED_SUFFIXES)}: another cluster's Service "
                 "could have that name"
             )
-        return self
+        return name
 
 
 class Cluster(BaseModel):

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from distkv.config.units import Seconds, parse_size
@@ -48,8 +56,15 @@ Amount = Annotated[
 ]
 """An amount of a resource: "500m", "2", "4Gi"."""
 
-Key = Annotated[str, Field(max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
+KEY_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+Key = Annotated[str, Field(max_length=317, pattern=KEY_PATTERN)]
+"""Of a label or annotation, such as example.org/team."""
+LabelValue = Annotated[
+    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
+]
+ObjectName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
 ShortText = Annotated[str, Field(max_length=253)]
 LongText = Annotated[str, Field(max_length=4096)]
 Labels = Annotated[dict[Key, LabelValue], Field(max_length=32)]
@@ -64,7 +79,7 @@ class StorageSpec(Part):
     size: Quantity = Field(
         default="10Gi", description="Size of each volume. It may grow, never shrink."
     )
-    class_name: ShortText | None = Field(
+    class_name: ObjectName | None = Field(
         default=None,
         description="Storage class of the volumes. Unset: the default class of the Kubernetes "
         "cluster. It cannot be changed, set or unset afterwards.",
@@ -186,7 +201,7 @@ class NetworkPolicySpec(Part):
         description="Make network policies: only nodes, gateways and the operator reach the inner "
         "ports, and pods of this cluster reach nobody else.",
     )
-    client_namespaces: Annotated[list[LabelValue], Field(max_length=64)] = Field(
+    client_namespaces: Annotated[list[ObjectName], Field(max_length=64)] = Field(
         default_factory=list,
         description="Namespaces whose pods may reach the client ports (6379, 8080), beside this "
         "one. Name that of Prometheus too. Empty: everybody may.",
@@ -211,6 +226,16 @@ class Toleration(Part):
         description="How long a NoExecute taint is tolerated. Unset: for ever.",
     )
 
+    @model_validator(mode="after")
+    def _sound(self) -> Toleration:
+        if self.operator == "Exists" and self.value:
+            raise ValueError("operator Exists takes no value: leave it out, or take Equal")
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError("operator Equal needs a key: name one, or take Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds goes with effect NoExecute only")
+        return self
+
 
 class PodOverrides(Part):
     """Further fields of the pods of nodes and gateways. None of them can break the store."""
@@ -229,11 +254,11 @@ class PodOverrides(Part):
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field(
         default_factory=list, description="Taints that the pods tolerate."
     )
-    priority_class_name: ShortText | None = Field(default=None, description="Priority class.")
+    priority_class_name: ObjectName | None = Field(default=None, description="Priority class.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None, description="When the image is pulled. Unset: as Kubernetes does by its tag."
     )
-    image_pull_secrets: Annotated[list[ShortText], Field(max_length=8)] = Field(
+    image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = Field(
         default_factory=list, description="Names of Secrets for pulling the image."
     )
 

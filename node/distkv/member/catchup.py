@@ -122,7 +122,7 @@ class SnapshotReceiver:
         try:
             self._sink.take(piece.body)
         except SnapshotError as error:
-            seat.owner.suspect(f"ordinal {ordinal}", "damaged snapshot", str(error))
+            seat.owner.suspect(f"node {ordinal}", "damaged_snapshot", str(error))
             self._peer = -1
             return
         seat.owner.write_now([Put(Table.META, stage_of(piece.piece), piece.body)])

@@ -171,12 +171,12 @@ class Member:
     def _learn_founding(self, peer: Identity, founding: Founding) -> None:
         if self._founding is not None:
             if self._founding != founding:
-                self.suspect(f"ordinal {peer.ordinal}", "other founding list", repr(founding))
+                self.suspect(f"node {peer.ordinal}", "other_founders", repr(founding))
             return
         try:
             check_founding(self.identity, founding)
         except BadRequest as error:
-            self.suspect(f"ordinal {peer.ordinal}", "impossible founding list", str(error))
+            self.suspect(f"node {peer.ordinal}", "impossible_founders", str(error))
             return
         self._accept_founding(founding)
 

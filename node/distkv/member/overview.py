@@ -59,7 +59,7 @@ class Overview:
             work.left,
             work.rate,
             work.seconds,
-            sum(entry.count for entry in seat.owner.suspicions.entries.values()),
+            seat.owner.suspicions.total,
         )
 
     def work(self) -> Work:

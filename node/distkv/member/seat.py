@@ -376,6 +376,7 @@ class Seat:
             self._truncate_at = now + self.options.truncate_every
             self.replica.truncate(self.machine.applied)
         self.receiver.poll(now)
+        self.owner.suspicions.take(now, self.replica.witness.found, self.data.doubts)
 
     def _owe_boot(self, now: float) -> None:
         if self.booted or now - self._boot_asked_at < BOOT_RETRY_SECONDS:

@@ -1,17 +1,43 @@
-"""Things only a faulty or hostile peer does: counted, logged once per burst, reported."""
+"""Things only a faulty or hostile peer does: counted, logged once per burst, reported.
+
+Nothing is decided by them: each was refused or ignored where it was found. Kinds, and where
+they are found:
+
+| kind | what was seen |
+|---|---|
+| bad_tag | a datagram that the key of its connection or greeting does not open (transport) |
+| foreign_cluster, foreign_generation | a greeting of another cluster, or of before a recovery |
+| unknown_key, replayed_greeting, malformed_greeting, garbage, protocol_version | greetings |
+| seat_taken, old_boot, wrong_target, too_many_peers, refused | greetings of known key, refused |
+| protocol_error | an authentic packet against the rules of the transport |
+| undecodable_message | an authentic message that is none (driver) |
+| equivocation | two entries for one slot and ballot, two chosen ones, two shards for one value |
+| foreign_ballot, ballot_regression | acting under another's ballot, or a lower one than before |
+| impossible_ack | acknowledging what was never sent |
+| durable_regression | fewer flushes than it told of before: its disk went back in time |
+| bad_checksum | a piece of a shard that fails the checksum it came with |
+| malformed_piece, foreign_value | a piece of impossible shape, or of somebody else's value |
+| impossible_drop | giving up, as never submitted, a value that a record names |
+| other_founders, impossible_founders, damaged_snapshot | lists of founders, snapshots |
+
+The source is "node N" for what only N can have sent, else the address it came from.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from distkv.ids import Member
+
 BURST_SECONDS = 60.0
+"""After so long without another one, the next is logged again."""
 SOURCES_MAX = 256
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """Counter of one (source, kind)."""
+    """Counter of one (source, kind). `first`, `last`: seconds of the kernel's clock."""
 
     count: int = 0
     first: float = 0.0
@@ -25,6 +51,7 @@ class SuspicionLog:
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self.entries: dict[tuple[str, str], Suspicion] = {}
+        self.total = 0
 
     def add(self, now: float, source: str, kind: str, detail: str) -> None:
         """Count one event."""
@@ -36,9 +63,17 @@ class SuspicionLog:
             entry = self.entries[key] = Suspicion(first=now, last=float("-inf"))
         if now - entry.last > BURST_SECONDS:
             self._report(f"suspicious: {source}: {kind}: {detail}")
+        self.total += 1
         entry.count += 1
         entry.last = now
         entry.detail = detail
+
+    def take(self, now: float, *found: list[tuple[Member, str, str]]) -> None:
+        """What the core and the data plane saw: (who, kind, detail); the lists are emptied."""
+        for doubts in found:
+            for peer, kind, detail in doubts:
+                self.add(now, f"node {peer.ordinal}", kind, detail)
+            doubts.clear()
 
     def status(self) -> list[dict[str, object]]:
         """Rows for the status page."""

@@ -85,7 +85,7 @@ class Driver:
         try:
             messages = decode(payload)
         except WireError as error:
-            self.member.suspect(f"ordinal {peer.ordinal}", "undecodable message", str(error))
+            self.member.suspect(f"node {peer.ordinal}", "undecodable_message", str(error))
             return
         try:
             for message in messages:

@@ -117,6 +117,21 @@ def rules() -> dict[tuple[str, ...], list[Rule]]:
         ("spec", "resources"): _resources(MEMORY_LEAST["resources"]),
         ("spec", "gateway", "resources"): _resources(MEMORY_LEAST["gateway"]),
         ("spec", "podTemplate"): [_not_reserved("labels"), _not_reserved("annotations")],
+        ("spec", "podTemplate", "tolerations", "*"): [
+            {
+                "rule": "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+                "message": "operator Exists takes no value: leave it out, or take Equal",
+            },
+            {
+                "rule": "self.operator != 'Equal' || has(self.key)",
+                "message": "operator Equal needs a key: name one, or take Exists",
+            },
+            {
+                "rule": "!has(self.tolerationSeconds) || "
+                "(has(self.effect) && self.effect == 'NoExecute')",
+                "message": "tolerationSeconds goes with effect NoExecute only",
+            },
+        ],
     }
 
 

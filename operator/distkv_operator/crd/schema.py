@@ -23,6 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from distkv.config.sections import Section
 from distkv.config.units import parse_seconds, parse_size
+from distkv.manifest.parts import KEY_PATTERN
 from distkv.manifest.status import Condition, LayoutMember, MemberStatus
 from distkv_operator.crd.units import (
     DURATION_LENGTH_MAX,
@@ -41,6 +42,13 @@ MAP_KEYS: dict[Any, list[str]] = {
     LayoutMember: ["ordinal"],
 }
 """Lists whose items are told apart by a field: what is applied is merged item by item."""
+
+
+KEY_RULE = {
+    "rule": f"self.all(key, size(key) <= 317 && key.matches('{KEY_PATTERN}'))",
+    "message": "keys must look like example.org/name: letters, digits, hyphens, dots, underscores",
+}
+"""The API server has no pattern for keys."""
 
 
 class Bounds(NamedTuple):
@@ -109,7 +117,10 @@ def _convert(
         values = _convert(arguments[1], [], rules, (*path, "*"))
         most = _length(flat)[1]
         assert most, f"{path}: no bound"
-        return {"type": "object", "additionalProperties": values, "maxProperties": most}
+        found: Schema = {"type": "object", "additionalProperties": values, "maxProperties": most}
+        if _pattern(_flatten(typing.get_args(arguments[0])[1:])) == KEY_PATTERN:
+            found["x-kubernetes-validations"] = [KEY_RULE]
+        return found
     if origin in (list, tuple):
         return _list(arguments[0], flat, rules, path)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -123,6 +134,9 @@ def _list(item: Any, metadata: list[Any], rules: Rules, path: tuple[str, ...]) -
     assert most, f"{path}: no bound"
     items = _convert(item, [], rules, (*path, "*"))
     items.pop("description", None)
+    own = rules.pop((*path, "*"), None)
+    if own:
+        items["x-kubernetes-validations"] = own
     schema: Schema = {"type": "array", "items": items, "maxItems": most}
     if item in MAP_KEYS:
         schema["x-kubernetes-list-type"] = "map"
@@ -139,7 +153,7 @@ def _scalar(annotation: Any, metadata: list[Any], path: tuple[str, ...]) -> Sche
         return _duration(bounds)
     if parse_size in parsers:
         return _size(bounds, SIZE_PATTERN)
-    pattern = next((m.pattern for m in metadata if getattr(m, "pattern", None)), None)
+    pattern = _pattern(metadata)
     if any(isinstance(m, WithJsonSchema) for m in metadata):  # amounts of Kubernetes
         return _size(Bounds(None, None), pattern or SIZE_PATTERN)
     if annotation is bool:
@@ -155,6 +169,10 @@ def _scalar(annotation: Any, metadata: list[Any], path: tuple[str, ...]) -> Sche
     if pattern:
         schema["pattern"] = pattern
     return schema
+
+
+def _pattern(metadata: Iterable[Any]) -> str | None:
+    return next((m.pattern for m in metadata if getattr(m, "pattern", None)), None)
 
 
 def _integer(bounds: Bounds) -> Schema:

@@ -48,6 +48,19 @@ def test_node_configuration_has_the_names_of_the_configuration_file() -> None:
         ({"config": {"node": {"ordinal": 3}}}, ["spec.config.node:", "there is no such"]),
         ({"storage": {"size": "much"}}, ["spec.storage.size: 'much' is wrong", '"10Gi"']),
         ({"deletionPolicy": "Keep"}, ["'Retain' or 'Delete'"]),
+        ({"podTemplate": {"labels": {"distkv.io/role": "a"}}}, ["is the operator's own"]),
+        ({"podTemplate": {"labels": {"team": "a b"}}}, ["spec.podTemplate.labels.team: 'a b'"]),
+        ({"podTemplate": {"tolerations": [{"value": "a"}]}}, ["operator Equal needs a key"]),
+        (
+            {"podTemplate": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}},
+            ["operator Exists takes no value"],
+        ),
+        (
+            {"podTemplate": {"tolerations": [{"key": "a", "tolerationSeconds": 3}]}},
+            ["effect NoExecute only"],
+        ),
+        ({"config": {"consensus": {"heartbeat": "1s"}}}, ["config.consensus.election_min must"]),
+        ({"repair": {"grace": "1s"}}, ["repair.grace must be at least limits.request_seconds"]),
     ],
 )
 def test_a_wrong_field_names_itself_and_the_remedy(spec: object, words: list[str]) -> None:
@@ -58,7 +71,7 @@ def test_a_wrong_field_names_itself_and_the_remedy(spec: object, words: list[str
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["UPPER", "1st", "a_b", "a" * 41, ""])
+@pytest.mark.parametrize("name", ["UPPER", "1st", "a_b", "a" * 41, "", "a-gateway", "a-peers"])
 def test_names_that_kubernetes_would_refuse(name: str) -> None:
     with pytest.raises(ManifestError, match=r"metadata\.name"):
         parse(manifest({}, name), "x")

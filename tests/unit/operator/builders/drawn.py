@@ -16,9 +16,12 @@ AMOUNTS = st.fixed_dictionaries(
 )
 RESOURCES = st.fixed_dictionaries({}, optional={"requests": AMOUNTS, "limits": AMOUNTS})
 TOLERATIONS = st.lists(
-    st.fixed_dictionaries(
-        {"operator": st.just("Exists")},
-        optional={"key": KEYS, "effect": st.just("NoExecute"), "tolerationSeconds": st.just(5)},
+    st.sampled_from(
+        [
+            {"operator": "Exists"},
+            {"key": "example/a", "value": "b", "effect": "NoSchedule"},
+            {"key": "c", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5},
+        ]
     ),
     max_size=2,
 )

@@ -41,7 +41,7 @@ def pods(found: tuple[Manifest, ...]) -> list[tuple[str, Manifest]]:
     ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(situations())
 def test_children_are_sound_and_deterministic(situation: tuple[dict[str, Any], Context]) -> None:
     spec, around = situation
@@ -58,7 +58,7 @@ def test_children_are_sound_and_deterministic(situation: tuple[dict[str, Any], C
         assert None not in values(child)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(situations())
 def test_no_override_breaks_the_store(situation: tuple[dict[str, Any], Context]) -> None:
     spec, around = situation
@@ -85,7 +85,7 @@ def test_no_override_breaks_the_store(situation: tuple[dict[str, Any], Context])
             assert mark == fingerprint(cluster(**spec), around)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(situations())
 def test_every_configuration_is_one_that_starts(
     situation: tuple[dict[str, Any], Context],
