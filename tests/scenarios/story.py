@@ -6,19 +6,24 @@ anew; read the difference before you keep it.
 
 | command | what it does |
 |---|---|
-| cluster 3+2 [inline-max=N] [retain=N] [grace=S] | found a cluster; always the first command |
-| put NODE KEY BYTES [session=S/N] [version=V] [later=NAME] | write a value; `later`: go on |
+| cluster 3+2 [inline-max=N] [retain=N] [grace=S] [transport=real] | found a cluster; comes first |
+| put NODE KEY BYTES [session=S/N] [version=V] [ttl=S] [later=NAME] | write; `later`: go on |
 | append NODE KEY BYTES [session=S/N], increment NODE KEY [session=S/N] | |
-| get NODE KEY, delete NODE KEY | |
+| get NODE KEY [took=yes], delete NODE KEY | `took`: say how long it took |
 | open NODE SESSION | open a gateway's session |
 | finish NAME | wait for an operation begun with `later` |
 | run SECONDS | let virtual time pass |
 | crash NODE, start NODE, wipe NODE | `wipe`: crash, and the disk is lost |
 | cut NODE,NODE | cut these off from all others; `heal` ends it |
+| cut-one-way NODE NODE,NODE | nothing passes from the one to the others |
+| reach NODE NODE,NODE | the one reaches these only |
+| clock NODE SECONDS | its clock jumps |
+| play-again NODE SECONDS | what it ever sent arrives again, for so long |
 | slow-disk NODE SECONDS | every flush takes that long (0: normal again) |
 | full-disk NODE, free-disk NODE | |
 | rot NODE KEY | one piece of this value becomes unreadable there |
-| lead NODE | hand leadership over; `leader`: who leads |
+| lead NODE | hand leadership over; `leader`: who leads; `round`: of its ballot |
+| thinks NODE | whom this node takes for the leader |
 | admit NODE | the owner gives the seat to the new directory |
 | nodes | what each one says of itself |
 | where KEY | code of the record, and who durably holds which shard |
@@ -38,6 +43,7 @@ from distkv.operations import (
     Append,
     Condition,
     Delete,
+    Expiry,
     Get,
     Increment,
     Must,
@@ -54,6 +60,7 @@ from distkv.simulation import values
 from distkv.simulation.disk import Disk
 from distkv.simulation.full_faults import CALM
 from distkv.simulation.full_world import World
+from distkv.simulation.hubs import HubNetwork
 from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.settled import Settlement
 from distkv.storage.base import Table
@@ -90,10 +97,15 @@ class Story:
     # -- the cluster
 
     def do_cluster(
-        self, shape: str, inline_max: str = "64", retain: str = "4096", grace: str = "3"
+        self,
+        shape: str,
+        inline_max: str = "64",
+        retain: str = "4096",
+        grace: str = "3",
+        transport: str = "model",
     ) -> list[str]:
         k, m = (int(number) for number in shape.split("+"))
-        world = self._world = World(1, (k, m), CALM)
+        world = self._world = World(1, (k, m), CALM, transport=transport == "real")
         options = world.member_options
         core = dataclasses.replace(
             options.replica,
@@ -110,8 +122,10 @@ class Story:
             stripe_bytes=4096,
             stream_above=1 << 20,
             grace=float(grace),
+            restripe_after=1.0,
             settle_every=0.3,
         )
+        world.wake = 0.0001
         world.inline_max = int(inline_max)
         world.owner_replaces = False
         world.begin()
@@ -132,6 +146,19 @@ class Story:
 
     def do_leader(self) -> list[str]:
         return [f"node {self._leader().ordinal} leads"]
+
+    def do_round(self) -> list[str]:
+        leader = self._leader()
+        return [f"node {leader.ordinal} leads, round {leader.machine.barrier.round}"]
+
+    def do_thinks(self, node: str) -> list[str]:
+        member = self.host(node).member
+        assert member is not None
+        assert member.seat is not None
+        leader = member.seat.replica.leader
+        return [
+            f"node {node}: " + ("nobody leads" if leader is None else f"{leader.ordinal} leads")
+        ]
 
     def do_lead(self, node: str) -> list[str]:
         leader = self._leader()
@@ -172,8 +199,29 @@ class Story:
                     self.world.network.cut.update([(a, host.ordinal), (host.ordinal, a)])
         return ["ok"]
 
+    def do_cut_one_way(self, node: str, others: str) -> list[str]:
+        self.world.network.cut.update((int(node), int(other)) for other in others.split(","))
+        return ["ok"]
+
+    def do_reach(self, node: str, others: str) -> list[str]:
+        alone, reached = int(node), {int(other) for other in others.split(",")}
+        for host in self.world.hosts:
+            if host.ordinal != alone and host.ordinal not in reached:
+                self.world.network.cut.update([(alone, host.ordinal), (host.ordinal, alone)])
+        return ["ok"]
+
+    def do_clock(self, node: str, seconds: str) -> list[str]:
+        self.host(node).skew += float(seconds)
+        return ["ok"]
+
+    def do_play_again(self, node: str, seconds: str) -> list[str]:
+        network = self.world.network
+        assert isinstance(network, HubNetwork), "only where the production transport runs"
+        network.datagrams.play_again_from(int(node), float(seconds))
+        return ["ok"]
+
     def do_heal(self) -> list[str]:
-        self.world.network.cut.clear()
+        self.world.network.heal()
         return ["ok"]
 
     def do_slow_disk(self, node: str, seconds: str) -> list[str]:
@@ -232,7 +280,9 @@ class Story:
         shown = " + ".join(tokens)
         return f"{len(data)} bytes of {shown}, {where}, version {value.meta.version}"
 
-    def _ask(self, node: str, operation: Operation, later: str, key: str = "") -> list[str]:
+    def _ask(
+        self, node: str, operation: Operation, later: str, key: str = "", took: str = ""
+    ) -> list[str]:
         host = self.host(node)
         if not host.alive:
             return ["connection refused"]
@@ -247,6 +297,8 @@ class Story:
         future.add_callback(lambda _: ended.append(self.world.now))
         assert self.world.run_until(lambda: future.done, DEADLINE + 1.0), "no answer"
         said = self._say(future, key)
+        if took:
+            return [f"{said}, after {ended[0] - began:.1f} s"]
         return [said + (" (at once)" if future.error and ended[0] - began < 0.2 else "")]
 
     def do_finish(self, name: str) -> list[str]:
@@ -270,11 +322,13 @@ class Story:
         size: str,
         session: str = "",
         version: str = "",
+        ttl: str = "",
         later: str = "",
     ) -> list[str]:
         number = self._written[key] = self._written.get(key, 0) + 1
         condition = Condition(Must.HAVE_VERSION, int(version)) if version else Condition()
-        put = Put(key.encode(), values.make(f"{key}-{number}", int(size)), condition=condition)
+        expiry = Expiry(after_ms=int(float(ttl) * 1000)) if ttl else Expiry()
+        put = Put(key.encode(), values.make(f"{key}-{number}", int(size)), expiry, condition)
         return self._ask(node, self._write(put, session), later)
 
     def do_append(self, node: str, key: str, token: str, session: str = "") -> list[str]:
@@ -290,8 +344,8 @@ class Story:
     def do_delete(self, node: str, key: str) -> list[str]:
         return self._ask(node, Write((Delete(key.encode()),)), "")
 
-    def do_get(self, node: str, key: str) -> list[str]:
-        return self._ask(node, Get(key.encode()), "", key)
+    def do_get(self, node: str, key: str, took: str = "", later: str = "") -> list[str]:
+        return self._ask(node, Get(key.encode()), later, key, took)
 
     # -- what is there
 

@@ -15,4 +15,4 @@ def test_story(path: Path) -> None:
 
 
 def test_there_are_stories() -> None:
-    assert len(stories()) >= 10
+    assert len(stories()) >= 20

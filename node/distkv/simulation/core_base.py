@@ -8,13 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 from distkv.core.configuration import Configuration
-from distkv.core.messages import Message
+from distkv.core.messages import Accept, Message
 from distkv.ids import Member
 from distkv.simulation.core_check import Checker
 from distkv.simulation.core_faults import draw_faults, draw_geometry, draw_options
+from distkv.simulation.core_late import HeldBack
 from distkv.simulation.core_process import Process
 
 _MASK = (1 << 64) - 1
+
+
+def _feeds(message: Message) -> bool:
+    return isinstance(message, Accept) and bool(message.entries)
 
 
 class Base:
@@ -45,8 +50,11 @@ class Base:
         self._commands = 0
         self._blocked: dict[tuple[int, int], None] = {}
         self._cut: dict[tuple[Member, Member], None] = {}
+        self._unfed: dict[Member, None] = {}
+        """Accepts with entries do not reach these."""
         self._slow = -1
         self._half_cut: Process | None = None
+        self.held_back: HeldBack | None = None
         self._proposed: dict[int, int] = {}
         """f of the changes under way, by epoch."""
         self.seats: dict[int, list[Process]] = {}
@@ -94,6 +102,8 @@ class Base:
         if self._blocked and (sender.member.ordinal, ordinal) in self._blocked:
             return
         if self.faulty:
+            if self.held_back is not None and self.held_back.takes(sender, ordinal, message):
+                return
             if rng.random() < faults.loss:
                 return
             if ordinal == self._slow:
@@ -101,17 +111,20 @@ class Base:
             if faults.late and rng.random() < faults.late:
                 delay += rng.random() * faults.late_max
             if faults.duplicate and rng.random() < faults.duplicate:
-                self.at(delay + rng.random() * 20, self._deliver, sender.member, ordinal, message)
-        self.at(delay, self._deliver, sender.member, ordinal, message)
+                self.at(delay + rng.random() * 20, self.deliver, sender.member, ordinal, message)
+        self.at(delay, self.deliver, sender.member, ordinal, message)
 
-    def _deliver(self, sender: Member, ordinal: int, message: Message) -> None:
+    def deliver(self, sender: Member, ordinal: int, message: Message) -> None:
+        """A message reaches whoever runs at that seat now."""
         for process in self.seats.get(ordinal, ()):
             if not process.up or process.member == sender:
                 continue
             if self._cut and (sender, process.member) in self._cut:
                 continue
+            if self._unfed and process.member in self._unfed and _feeds(message):
+                continue
             if self.now < process.paused_until:
-                self.at(process.paused_until - self.now, self._deliver, sender, ordinal, message)
+                self.at(process.paused_until - self.now, self.deliver, sender, ordinal, message)
             else:
                 process.receive(sender, message)
 
@@ -175,6 +188,14 @@ class Base:
 
     def crash(self, process: Process) -> None:
         """Power loss at `process`."""
+        raise NotImplementedError
+
+    def leader_lost(self, ordinal: int, leader: int) -> None:
+        """Whoever runs at `ordinal` is told that the process at `leader` is gone."""
+        raise NotImplementedError
+
+    def seated(self, process: Process) -> None:
+        """`process` learns that it is a member now."""
         raise NotImplementedError
 
     def fetch_snapshot(self, process: Process, ordinal: int) -> None:

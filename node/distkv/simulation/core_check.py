@@ -17,7 +17,7 @@ from distkv.ids import Ballot, Member
 from distkv.simulation.core_machine import ChainState, unpack_configuration
 
 
-class Violation(AssertionError):
+class Violation(Exception):
     """A promise of the protocol was broken; the message says which."""
 
 

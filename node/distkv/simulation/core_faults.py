@@ -29,13 +29,39 @@ class Faults(NamedTuple):
     wipe: float
     change: float
     crash_at_flush: float
+    stale: float
+    """Answers to a leader are held back until it leads again, under another ballot."""
+    newcomer: float
+    """Chance that a member that was just admitted, and lagged, crashes as it learns of it."""
     proposals: float
     reads: float
     duration: float
 
 
+THEMES: tuple[dict[str, tuple[float, ...]], ...] = (
+    {"change": (6.0,), "wipe": (0.0, 2.0), "newcomer": (1.0,), "duration": (2500.0,)},
+    {"change": (6.0,), "wipe": (2.0,), "newcomer": (0.0,), "duration": (2500.0,)},
+    {"isolate": (3.0, 6.0), "hint": (3.0,), "crash": (0.5,), "proposals": (100.0,)},
+    {"stale": (3.0, 6.0), "flush_max": (10.0, 120.0), "proposals": (40.0, 100.0)},
+)
+"""What some worlds are about: values to choose from in place of those drawn."""
+THEMED = 0.4
+CALMED = ("crash", "kill_leader", "partition", "pause", "clock", "transfer", "crash_at_flush")
+"""In such a world these happen more rarely, so that they do not drown it."""
+
+
 def draw_faults(rng: random.Random) -> Faults:
-    """Some worlds are calm but for one kind of fault, most have several."""
+    """Some worlds are calm but for one kind of fault, most have several, some have a theme."""
+    drawn = _draw(rng)
+    if rng.random() >= THEMED:
+        return drawn
+    changed: dict[str, float] = {name: getattr(drawn, name) * 0.3 for name in CALMED}
+    for name, values in rng.choice(THEMES).items():
+        changed[name] = rng.choice(values)
+    return drawn._replace(**changed)
+
+
+def _draw(rng: random.Random) -> Faults:
 
     def rate(top: float, chance: float = 0.6) -> float:
         return rng.random() * top if rng.random() < chance else 0.0
@@ -58,6 +84,8 @@ def draw_faults(rng: random.Random) -> Faults:
         wipe=rate(2.0, 0.4),
         change=rate(2.0, 0.4),
         crash_at_flush=rate(0.03, 0.3),
+        stale=rate(2.0, 0.3),
+        newcomer=rate(0.7, 0.3),
         proposals=rng.choice((15.0, 40.0, 100.0)),
         reads=rng.choice((5.0, 20.0, 40.0)),
         duration=rng.choice((800.0, 1500.0, 2500.0)),

@@ -7,6 +7,7 @@ from distkv.ids import Member
 from distkv.simulation.core_faults import draw_change
 from distkv.simulation.core_machine import pack_configuration
 from distkv.simulation.core_mischief import Mischief
+from distkv.simulation.core_process import Process
 
 
 class Membership(Mischief):
@@ -82,6 +83,39 @@ class Membership(Mischief):
                         self.at(delay, self._split_change, process, joiners)
             process.turn()
 
+    def _lag(self, member: Member) -> None:
+        """Nothing reaches a newcomer for a while, so it has much to learn afterwards."""
+        if not self.faulty:
+            return
+        pairs = [(p.member, member) for p in self.processes if p.member != member]
+        self._cut.update(dict.fromkeys(pairs))
+        for _ in range(15):
+            self.at(self.rng.random() * 100, self._write_anywhere)
+        self.at(100 + self.rng.random() * 60, self._hear_again, pairs)
+
+    def _hear_again(self, pairs: list[tuple[Member, Member]]) -> None:
+        """It hears that there is more, but has to ask for it: no accept brings it."""
+        for pair in pairs:
+            self._cut.pop(pair, None)
+            self._unfed[pair[1]] = None
+            self.at(150.0, self._feed, pair[1])
+
+    def _feed(self, member: Member) -> None:
+        self._unfed.pop(member, None)
+
+    def _write_anywhere(self) -> None:
+        for leader in self.leaders():
+            self._write_at(leader)
+
+    def seated(self, process: Process) -> None:
+        """Perhaps it crashes with that news, and whatever came along, not all on disk."""
+        if self.faulty and self.rng.random() < self.faults.newcomer:
+            self.at(0.0, self._crash_newcomer, process, process.life)
+
+    def _crash_newcomer(self, process: Process, life: int) -> None:
+        if process.up and process.life == life and self.faulty:
+            self.crash(process)
+
     def _seated(self, member: Member) -> bool:
         return self.checker.configuration.is_voter(member)
 
@@ -102,6 +136,8 @@ class Membership(Mischief):
                     self._seat(joiner)
 
     def _seat(self, joiner: Member) -> None:
+        if self.faults.newcomer and self.rng.random() < 0.5:
+            self._lag(joiner)
         c = self.checker.configuration
         if joiner.ordinal < c.size:
             members = list(c.members)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distkv.ids import Member
 from distkv.simulation.core_base import Base
+from distkv.simulation.core_late import HeldBack
 from distkv.simulation.core_process import Process
 
 
@@ -33,6 +34,11 @@ class Mischief(Base):
             process.replica.peer_down(ordinal)
             process.turn()
 
+    def leader_lost(self, ordinal: int, leader: int) -> None:
+        """Whoever runs at `ordinal` is told that the process at `leader` is gone."""
+        for process in self.seats.get(ordinal, ()):
+            self._hint_down(process, leader)
+
     def _fault_crash(self) -> None:
         running = self._running()
         if running:
@@ -52,15 +58,28 @@ class Mischief(Base):
             self.at(self.rng.random() * 25, self._write_at, leader)
         self.at(30, self._bounce, leader)
 
-    def _bounce(self, process: Process) -> None:
+    def _bounce(self, process: Process, noticed: bool = True) -> None:
         self._slow = -1
         if not process.up or not self.faulty:
             return
         self.say(f"BOUNCE {process.member}")
         process.crash()
         self.at(1, self._restart, process)
-        for peer in self._running():
-            self._hint_down(peer, process.member.ordinal)
+        if noticed:
+            for peer in self._running():
+                self._hint_down(peer, process.member.ordinal)
+
+    def _fault_stale(self) -> None:
+        """See core_late."""
+        leaders = self.leaders()
+        if not leaders or self.held_back is not None:
+            return
+        leader = self.rng.choice(leaders)
+        self.say(f"ANSWERS to {leader.member} are held back")
+        self.held_back = HeldBack(self, leader)
+        for _ in range(4):
+            self.at(self.rng.random() * 20, self._write_at, leader)
+        self.at(20 + self.rng.random() * 40, self._bounce, leader, False)
 
     def _fault_partition(self) -> None:
         rng = self.rng

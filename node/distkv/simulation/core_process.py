@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from distkv.core.entries import HEADER_BYTES, is_configuration
 from distkv.core.messages import Accepted, Message, Promise
 from distkv.core.ready import Ready
 from distkv.core.replica import Replica
 from distkv.ids import Ballot, Member
-from distkv.simulation.core_machine import ChainMachine, ChainState
+from distkv.simulation.core_machine import ChainMachine, ChainState, unpack_configuration
 from distkv.storage.base import Put, Table
 from distkv.storage.memory import MemoryEngine
 
@@ -64,6 +65,13 @@ class Process:
     def _applied(self, slot: int, entry: bytes) -> None:
         self.world.checker.applied(self.member, slot, entry)
         self.world.trace(slot)
+        if is_configuration(entry) and self._is_seated_by(entry):
+            self.world.seated(self)
+
+    def _is_seated_by(self, entry: bytes) -> bool:
+        new = unpack_configuration(entry[HEADER_BYTES:])
+        now = self.machine.configuration
+        return new.is_voter(self.member) and not now.is_voter(self.member)
 
     # -- the loop
 

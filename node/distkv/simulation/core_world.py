@@ -50,6 +50,7 @@ class World(Membership):
             (f.pause, self._fault_pause),
             (f.clock, self._fault_clock),
             (f.isolate, self._fault_isolate),
+            (f.stale, self._fault_stale),
             (f.hint, self._fault_hint),
             (f.transfer, self._fault_transfer),
             (f.truncate, self._fault_truncate),
@@ -65,7 +66,7 @@ class World(Membership):
         self.say("HEAL")
         self.faulty = False
         self._slow = -1
-        self._blocked, self._cut = {}, {}
+        self._blocked, self._cut, self._unfed, self.held_back = {}, {}, {}, None
         for process in self.processes:
             process.paused_until = min(process.paused_until, self.now)
         for process in list(self.processes):
