@@ -25,8 +25,8 @@ class CatchUp:
         self._since = 0
 
     def behind(self, slot: int, ordinal: int) -> None:
-        """That peer knows `slot` as chosen."""
-        if slot > self.target:
+        """That peer knows `slot` as chosen; nothing to do if so do we."""
+        if slot > max(self.target, self._shared.log.chosen):
             if self.target <= self._shared.log.chosen:
                 self._since = self._shared.now
             self.target = slot

@@ -421,8 +421,7 @@ class Replica:
             return False
         if self._shared.configuration.is_voter(sender):
             return True
-        if chosen > self._log.chosen:
-            self._catchup.behind(chosen, sender.ordinal)
+        self._catchup.behind(chosen, sender.ordinal)
         return False
 
     def _on_accept(self, sender: Member, message: Accept) -> None:
@@ -443,8 +442,7 @@ class Replica:
         known = self._from_voter(sender, message.ballot, message.chosen)
         if not known or not self._shared.may_vote():
             return
-        if message.chosen > self._log.chosen:
-            self._catchup.behind(message.chosen, sender.ordinal)
+        self._catchup.behind(message.chosen, sender.ordinal)
         news = message.ballot > self._shared.hard.promised
         if self._acceptor.on_prepare(sender, message) and news:
             self._resign()
@@ -470,11 +468,12 @@ class Replica:
             self._resign()
 
     def _on_pre_vote(self, sender: Member, message: PreVote) -> None:
+        # Who asks may be a member by an entry that we lack, and nobody else may be left to tell.
+        self._catchup.behind(message.chosen, sender.ordinal)
         self._election.on_pre_vote(sender, message, self._leader is not None)
 
     def _on_pre_vote_reply(self, sender: Member, message: PreVoteReply) -> None:
-        if message.chosen > self._log.chosen:
-            self._catchup.behind(message.chosen, sender.ordinal)
+        self._catchup.behind(message.chosen, sender.ordinal)
         if self._role is Role.PRE_CANDIDATE and self._election.on_reply(sender, message):
             self._campaign()
 

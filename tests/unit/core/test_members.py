@@ -98,6 +98,26 @@ def test_change_stalls_and_goes_through() -> None:
     assert commands(joiner)[-1] == b"with the newcomer"
 
 
+def test_a_voter_learns_from_the_pre_vote_of_a_member_it_does_not_know_yet() -> None:
+    """Found by core world 1089: two of three were there, and never elected anybody."""
+    cluster = Cluster(1, 1)
+    leader = cluster.elect()
+    unaware = cluster.followers()[0]
+    joiner = Node(Member(2, 777), cluster.configuration, cluster.options)
+    cluster.nodes.append(joiner)
+    leader.replica.add_learner(joiner.member)
+    cluster.tick(30)
+    cluster.cut = [unaware.member.ordinal]
+    new = Configuration(2, 2, 1, (*cluster.configuration.members, joiner.member))
+    assert leader.replica.propose_configuration(pack_configuration(new))
+    cluster.tick(20)
+    assert joiner.machine.configuration.epoch == 2
+    assert unaware.machine.configuration.epoch == 1
+    cluster.nodes.remove(leader)
+    cluster.cut = []
+    assert cluster.elect() in (unaware, joiner)
+
+
 def test_wiped_node_with_a_new_identity_never_votes() -> None:
     """Three nodes, one wiped, one cut off: two of the old three voters are not there."""
     cluster = Cluster(2, 1)
