@@ -2,8 +2,9 @@
 
 One turn: everything that arrived in this wake-up of the loop was handed to the member; it
 is asked once what to do; the batch goes to the engine (page cache), messages leave, and if
-somebody waits for durability one flush runs in a thread while the next turns go on (group
-commit: a flush covers every batch written before it began).
+somebody waits for durability there is one flush: here and now while the disk is quick, else in
+a thread while the next turns go on (group commit: a flush covers every batch written before it
+began). `flusher` says when.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ log = logging.getLogger("distkv.driver")
 FULL_RETRY_SECONDS = 1.0
 COMPACT_BYTES_MIN = 256 * 1024
 """Bytes that compaction may copy in one step between turns: a few milliseconds at most."""
+TURNS_IN_A_ROW = 4
+"""Turns that a flush made necessary, before other work of the loop goes first."""
 COMPACT_IDLE_SECONDS = 0.5
 PAYLOAD_BYTES = 1024 * 1024
 """Messages of one turn to one peer travel together up to this size."""
@@ -65,6 +68,7 @@ class Driver:
         self.flushes = 0
         self.turns = 0
         self._written = 0
+        self._unflushed_bytes = 0
         self._scarce = False
         self._refused = False
         self._retry: asyncio.TimerHandle | None = None
@@ -132,29 +136,37 @@ class Driver:
             self._turn()
 
     def _turn(self) -> None:
-        if self.closed or self._in_turn:
+        if self._in_turn:
             return
+        for _ in range(TURNS_IN_A_ROW):
+            if self.closed or not self._one_turn():
+                return
+        self.wake()
+
+    def _one_turn(self) -> bool:
+        """True: a flush ended meanwhile, and there is more to do now."""
         self._turn_due = False
         if self._unwritten and not self._write():
             # The state machine's own rows wait for space: until they are written nothing
             # may be read from it, so this node is as good as down.
             self._send(self.member.fail_waiting(self._loop.time()))
-            return
+            return False
         self._in_turn = True
         self.turns += 1
         try:
             output = self.member.turn(self._loop.time(), int(time.time() * 1000))
         except Exception as failure:
             self._fail(failure)
-            return
+            return False
         finally:
             self._in_turn = False
         self._unwritten.append(output)
         if not self._write():
-            return
+            return False
         self._send(output.messages)
-        self._flush_if_wanted()
+        more = self._flush_if_wanted(bool(output.messages))
         self._arm()
+        return more
 
     def _fail(self, failure: Exception) -> None:
         """A broken invariant, or an entry of a newer version: stop before harm is done."""
@@ -175,7 +187,7 @@ class Driver:
             if output.writes:
                 try:
                     self.engine.write(output.writes)
-                    self._written += _bytes_of(output.writes)
+                    self._unflushed_bytes += _bytes_of(output.writes)
                 except StorageFull as full:
                     self._on_full(str(full))
                     return False
@@ -232,24 +244,37 @@ class Driver:
             "flushes": self.flushes,
         }
 
-    def _flush_if_wanted(self) -> None:
+    def _flush_if_wanted(self, sent: bool) -> bool:
+        """`sent`: messages of this turn wait in the transport. True: flushed, and more to do."""
         if not self._flush_wanted or self._flushing:
-            return
+            return False
         self._flush_wanted = False
-        self._flushing = True
         covered = len(self._unflushed)
+        written, self._unflushed_bytes = self._unflushed_bytes, 0
+        self._written += written
         self.flushes += 1
-        self._flusher.flush(lambda error: self._flushed(error, covered))
+        if not self._flusher.quick(written):
+            self._flushing = True
+            self._flusher.flush(lambda error: self._flush_ended(error, covered), written)
+            return False
+        if sent and self._transport is not None:
+            self._transport.flush()  # peers work while the disk does
+        return self._flushed(self._flusher.flush_now(), covered)
 
-    def _flushed(self, error: BaseException | None, covered: int) -> None:
+    def _flush_ended(self, error: BaseException | None, covered: int) -> None:
         self._flushing = False
+        if self._flushed(error, covered):
+            self._turn()
+
+    def _flushed(self, error: BaseException | None, covered: int) -> bool:
+        """Let go what waited for it; whether there is more to do."""
         if self.closed:
-            return
+            return False
         if error is not None:
             log.error("the node halts: what it wrote may not be durable: %s", error)
             self.closed = True
             self._halt(f"flush failed: {error}")
-            return
+            return False
         number = 0
         released: list[Outgoing] = []
         for _ in range(covered):
@@ -259,10 +284,10 @@ class Driver:
         if number:
             self.member.flushed(number)
         self._send(released)
-        self._compact(self._written)
-        self._written = 0
-        if self._turn_due or self._flush_wanted or self.member.has_work:
-            self._turn()
+        if self._written >= COMPACT_BYTES_MIN:
+            self._compact(self._written)
+            self._written = 0
+        return self._turn_due or self._flush_wanted or self.member.has_work
 
     def _compact(self, written: int) -> bool:
         """Let the engine clean up about as much as was written, so that neither falls behind."""

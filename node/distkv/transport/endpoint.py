@@ -72,7 +72,7 @@ class Endpoint:
         if not self.hub.send(ordinal, lane, payload, stream):
             return False
         if self._flush_handle is None and not self._in_turn:
-            self._flush_handle = self._loop.call_soon(self._flush)
+            self._flush_handle = self._loop.call_soon(self.flush)
         return True
 
     def queued(self, ordinal: int, lane: Lane) -> int:
@@ -180,13 +180,13 @@ class Endpoint:
     def _readable(self) -> None:
         if not self.closed:
             self._drain_socket()
-            self._flush()
+            self.flush()
 
     def _soon(self) -> None:
         if self._flush_handle is None and not self.closed:
-            self._flush_handle = self._loop.call_soon(self._flush)
+            self._flush_handle = self._loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send what may be sent, then see when to wake up next."""
         if self._flush_handle is not None:
             self._flush_handle.cancel()
@@ -227,7 +227,7 @@ class Endpoint:
         backlog, self._backlog = self._backlog, []
         self._transmit(backlog)
         if not self._backlog:
-            self._flush()
+            self.flush()
 
     def _arm(self, due: float, now: float) -> None:
         """One timer; one that fires too early is cheaper than cancelling it at every turn."""
@@ -247,7 +247,7 @@ class Endpoint:
         self._drain_socket()
         if not self.closed:
             self._advance(time.monotonic())
-            self._flush()
+            self.flush()
 
     def _advance(self, now: float) -> None:
         if self.hub.on_timer(now):
