@@ -21,12 +21,14 @@ class Acceptor:
 
     __slots__ = (
         "_ack_ordinal",
+        "_answer_at",
         "_behind",
         "_durable_ballot",
         "_durable_chosen",
         "_durable_held",
         "_marks",
         "_shared",
+        "_told",
         "ballot",
         "held",
         "probe",
@@ -44,6 +46,8 @@ class Acceptor:
         self._durable_chosen = 0
         self._marks: deque[tuple[int, Ballot, int, int]] = deque()
         self._ack_ordinal = -1
+        self._answer_at = 0
+        self._told = 0
 
     def adopt_restored(self) -> None:
         """After a restart: what is held in the promised ballot."""
@@ -85,10 +89,22 @@ class Acceptor:
         if wrote:
             shared.out.must_flush = True
             self._ack_ordinal = sender.ordinal
-        if not wrote or message.probe > self.probe:
+        if message.probe > self.probe or (not wrote and self._owes_answer(message)):
             self.probe = max(self.probe, message.probe)
             self._answer_now(sender.ordinal)
         return True
+
+    def _owes_answer(self, message: Accept) -> bool:
+        """News of what is chosen need no answer while the leader hears this node anyway."""
+        return (
+            bool(message.entries)
+            or self._shared.now >= self._answer_at
+            or self.durable_upto(self.ballot) > self._told
+        )
+
+    def answer_next(self) -> None:
+        """A connection is new: whatever comes next is answered."""
+        self._answer_at = self._shared.now
 
     def adopt(self, ballot: Ballot) -> None:
         """Follow `ballot`. Entries accepted in other ballots no longer count as held."""
@@ -97,6 +113,7 @@ class Acceptor:
             hard.promise(ballot)
         self.ballot = ballot
         self.probe = 0
+        self._told = self._answer_at = 0
         self.held = self._shared.log.chosen
         self._extend()
 
@@ -149,16 +166,23 @@ class Acceptor:
     def _answer_now(self, ordinal: int) -> None:
         """Heartbeats and read confirmations are answered with what is durable already."""
         shared = self._shared
+        upto = self.durable_upto(self.ballot)
+        self._answered(upto)
         shared.out.send(
             ordinal,
             Accepted(
                 self.ballot,
-                self.durable_upto(self.ballot),
+                upto,
                 shared.log.chosen,
                 self._confirmed_probe(),
                 shared.hard.durable_batches,
             ),
         )
+
+    def _answered(self, upto: int) -> None:
+        options = self._shared.options
+        self._told = upto
+        self._answer_at = self._shared.now + options.ticks(options.heartbeat // 2)
 
     def _confirmed_probe(self) -> int:
         """Only a voter confirms reads."""
@@ -181,12 +205,13 @@ class Acceptor:
         shared = self._shared
         if self._ack_ordinal < 0:
             return
-        voter = shared.configuration.is_voter(shared.me)
+        upto = self.held if shared.configuration.is_voter(shared.me) else shared.log.chosen
+        self._answered(upto)
         shared.out.send_after_flush(
             self._ack_ordinal,
             Accepted(
                 self.ballot,
-                self.held if voter else shared.log.chosen,
+                upto,
                 shared.log.chosen,
                 self._confirmed_probe(),
                 shared.hard.batches,

@@ -23,7 +23,6 @@ class Role(Enum):
 
 
 _NEVER = -1_000_000
-_JITTER = 4
 
 
 class Election:
@@ -59,8 +58,12 @@ class Election:
     def leader_lost(self) -> None:
         """The transport lost the leader: stand soon; the jitter keeps voters apart."""
         self.heard = _NEVER
-        soon = self._shared.now + self._shared.rng.randint(0, _JITTER)
-        self.deadline = min(self.deadline, soon)
+        self._stand_soon(0)
+
+    def _stand_soon(self, earliest: int) -> None:
+        options = self._shared.options
+        jitter = self._shared.rng.randint(earliest, options.ticks(options.election_jitter))
+        self.deadline = min(self.deadline, self._shared.now + jitter)
 
     def hears_leader(self) -> bool:
         """Whether a leader was heard within the shortest time-out."""
@@ -117,8 +120,7 @@ class Election:
             return self._won()
         if message.promised >= self.ballot:
             self.note_ballot(message.promised)
-            soon = self._shared.now + self._shared.rng.randint(1, _JITTER)
-            self.deadline = min(self.deadline, soon)
+            self._stand_soon(1)
         return False
 
     def _won(self) -> bool:

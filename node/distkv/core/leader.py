@@ -115,7 +115,20 @@ class Leader:
         for peer in self.peers.all.values():
             if peer.member.ordinal == ordinal:
                 peer.hurry = _WHATEVER_COMES
+                peer.asks = True
                 self._hurried.append(peer)
+
+    def read(self, sender: Member, token: int) -> None:
+        """A peer's read; to serve it, it needs everything that is chosen now."""
+        self.reads.add(sender.ordinal, token)
+        peer = self.peers.all.get(sender)
+        if peer is not None:
+            peer.hurry = max(peer.hurry, self._shared.log.chosen)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `pump` or a round of reads may have something to do."""
+        return bool(self.proposals) or self.reads.waiting or self._change is not None
 
     @property
     def accepts_proposals(self) -> bool:
@@ -231,6 +244,13 @@ class Leader:
             self._shared.out.send(target.ordinal, Transfer(self.ballot))
             self._transfer_sent = True
 
+    def send(self) -> None:
+        """Whatever is due to the peers now."""
+        peers = self.peers
+        # While anything but new commands is under way, nobody is left behind.
+        peers.thrifty = self.settled and not self.changing and self._transfer is None
+        peers.send(self.next_slot, self.reads.probe)
+
     # -- answers
 
     def on_promise(self, sender: Member, message: Promise) -> None:
@@ -320,9 +340,17 @@ class Leader:
             self._chosen_seen, self._blocked_since = shared.log.chosen, shared.now
         if self._transfer is not None and shared.now >= self._transfer_until:
             self._transfer = None
-        self.peers.tick()
+        self.peers.tick(self.next_slot, self._own_match(), self.reads.open_since)
         self.reads.tick()
         return True
+
+    def next_tick(self) -> int:
+        """When `tick` has something to do; it may be too early."""
+        shared = self._shared
+        if self.changing or self._transfer is not None:
+            return shared.now + 1
+        heartbeat = shared.now + shared.options.ticks(shared.options.heartbeat)
+        return min(heartbeat, self.peers.next_tick(self.next_slot, self.reads.open_since))
 
     def _ask_missing(self) -> None:
         """The ballot is durable since the election, so this may leave at once."""

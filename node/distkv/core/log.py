@@ -25,13 +25,23 @@ class Log:
     `last`: highest slot with an entry, at least `chosen`.
     """
 
-    __slots__ = ("_header", "_header_ballot", "_outbox", "chosen", "entries", "first", "last")
+    __slots__ = (
+        "_header",
+        "_header_ballot",
+        "_outbox",
+        "_size",
+        "chosen",
+        "entries",
+        "first",
+        "last",
+    )
 
     def __init__(self, outbox: Outbox) -> None:
         self.entries: dict[int, tuple[Ballot, bytes]] = {}
         self.first = 1
         self.chosen = 0
         self.last = 0
+        self._size = 0
         self._outbox = outbox
         self._header_ballot = ZERO_BALLOT
         self._header = _BALLOT.pack(*ZERO_BALLOT)
@@ -41,6 +51,10 @@ class Log:
         assert slot >= self.first
         if ballot is not self._header_ballot:
             self._header_ballot, self._header = ballot, _BALLOT.pack(*ballot)
+        before = self.entries.get(slot)
+        if before is not None:
+            self._size -= len(before[1])
+        self._size += len(entry)
         self.entries[slot] = (ballot, entry)
         if slot > self.last:
             self.last = slot
@@ -72,17 +86,18 @@ class Log:
     def truncate(self, upto: int, retain_slots: int, retain_bytes: int) -> None:
         """Drop the oldest rows <= upto until what is kept of them is within the limits."""
         assert upto <= self.chosen
-        size = sum(len(self.entries[slot][1]) for slot in range(self.first, upto + 1))
-        first = self.first
-        while first <= upto and (upto + 1 - first > retain_slots or size > retain_bytes):
-            size -= len(self.entries.pop(first)[1])
+        entries, first = self.entries, self.first
+        for _, _, entry in self.accepted_above(upto):
+            retain_bytes += len(entry)
+        while first <= upto and (upto + 1 - first > retain_slots or self._size > retain_bytes):
+            self._size -= len(entries.pop(first)[1])
             first += 1
         self._forget_below(first)
 
     def install(self, slot: int) -> None:
         """A snapshot of the state after `slot` > chosen replaces everything up to it."""
         for old in [s for s in self.entries if s <= slot]:
-            del self.entries[old]
+            self._size -= len(self.entries.pop(old)[1])
         self.chosen = slot
         self.last = max(slot, self.last)
         self._forget_below(slot + 1)
@@ -112,3 +127,4 @@ class Log:
         for slot in [s for s in self.entries if s < first]:
             del self.entries[slot]
         self.first = first
+        self._size = sum(len(entry) for _, entry in self.entries.values())

@@ -17,6 +17,8 @@ class ReplicaOptions:
     election_min: int = 300
     """A leader unheard for this long may be replaced; one that hears no quorum resigns."""
     election_max: int = 600
+    election_jitter: int = 100
+    """Spread of the start of elections that a lost connection or a refusal makes urgent."""
     retry: int = 100
     """Wait before a lost LearnRequest or Prepare is sent again."""
     resend: int = 200
@@ -37,6 +39,15 @@ class ReplicaOptions:
     message_bytes: int = MEBIBYTE
     inflight_bytes: int = 8 * MEBIBYTE
     """Sent to one peer and not yet acknowledged."""
+    lazy: int = 25
+    lazy_slots: int = 64
+    lazy_bytes: int = 64 * 1024
+    """Voters that no quorum needs get entries this late, or when so many or so much wait."""
+    hedge_min: int = 10
+    hedge_max: int = 50
+    """Wait for a quorum, by what its members usually take, before all voters are asked."""
+    choose_again: int = 250
+    """How often the leader looks which voters answer soonest."""
     ahead_slots: int = 4096
     """An acceptor ignores slots this far above its chosen prefix."""
     apply_slots: int = 64
@@ -64,6 +75,8 @@ def check(o: ReplicaOptions) -> None:
         (o.resend <= o.resend_max, "resend_max must be at least resend"),
         (o.batch_bytes <= o.window_bytes, "window_bytes must hold one batch"),
         (o.message_bytes <= o.inflight_bytes, "inflight_bytes must hold one message"),
+        (o.hedge_min <= o.hedge_max < o.resend, "hedge_min <= hedge_max < resend must hold"),
+        (o.lazy < o.election_min, "lazy must be below election_min"),
         (o.window_slots < o.ahead_slots, "ahead_slots must be above window_slots"),
         (o.batch_bytes <= o.queue_bytes, "queue_bytes must hold one batch"),
         (min(o.apply_slots, o.read_rounds, o.window_slots) >= 1, "a limit of 0 stops everything"),

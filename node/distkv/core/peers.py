@@ -1,17 +1,35 @@
-"""The leader's peers: what they hold, what to send them, who of them was heard."""
+"""The leader's peers: what they hold, what to send them, who of them was heard.
+
+Who is sent entries at once and who a little later: see `spread`.
+"""
 
 from __future__ import annotations
 
 from distkv.core.messages import Accept, Accepted
 from distkv.core.progress import Progress
 from distkv.core.shared import Shared
+from distkv.core.spread import Spread
 from distkv.ids import Ballot, Member
+
+_NEVER = 1 << 60
 
 
 class Peers:
     """Voters (in order of ordinals) and learners of one tenure."""
 
-    __slots__ = ("_ballot", "_learners", "_runs", "_shared", "all", "voters")
+    __slots__ = (
+        "_ballot",
+        "_choose_at",
+        "_learners",
+        "_own",
+        "_own_since",
+        "_runs",
+        "_shared",
+        "_spread",
+        "all",
+        "thrifty",
+        "voters",
+    )
 
     def __init__(self, shared: Shared, ballot: Ballot, learners: list[Member]) -> None:
         self._shared = shared
@@ -19,6 +37,12 @@ class Peers:
         self._learners = learners
         self.all: dict[Member, Progress] = {}
         self.voters: list[Progress] = []
+        self.thrifty = False
+        """Whether entries may be kept back from voters that no quorum needs."""
+        self._spread = Spread(shared.options)
+        self._choose_at = 0
+        self._own = 0
+        self._own_since = -1
         self._runs: dict[int, tuple[tuple[bytes, ...], int, int]] = {}
         self.rebuild()
 
@@ -39,6 +63,19 @@ class Peers:
                 options.ticks(options.resend_max),
             )
         self.voters = [self.all[m] for m in voters]
+        self._choose()
+
+    def _choose(self) -> None:
+        shared = self._shared
+        self._choose_at = shared.now + shared.options.ticks(shared.options.choose_again)
+        self._spread.choose(self.voters, shared.configuration.phase_two - 1)
+
+    def lost(self, peer: Progress) -> None:
+        """Its connection broke, or is a new one: others may have to make up the quorum."""
+        peer.lost()
+        if peer.eager:
+            self._spread.until = self._shared.now
+            self._choose()
 
     def match_of(self, member: Member) -> int:
         """What the peer durably holds, as far as we know."""
@@ -105,36 +142,115 @@ class Peers:
                 heard += 1
         return heard >= self._shared.configuration.phase_one
 
-    # -- sending
+    # -- time
 
-    def tick(self) -> None:
-        """Resend what got no answer."""
+    def tick(self, next_slot: int, own: int, reads_since: int) -> None:
+        """Resend what got no answer; see whether a quorum is late.
+
+        `own`: what this node durably holds; `reads_since`: tick of the oldest read that
+        waits for a quorum, -1: none.
+        """
+        shared = self._shared
+        now = shared.now
         for peer in self.all.values():
-            peer.resend_if_due(self._shared.now)
+            peer.resend_if_due(now)
+        if own >= next_slot - 1:
+            self._own_since = -1
+        elif own > self._own or self._own_since < 0:
+            self._own_since = now
+        self._own = own
+        if self.thrifty and self._late(next_slot, own, reads_since):
+            self._spread.until = now
+            for peer in self.voters:
+                peer.delay = max(peer.delay, peer.waited(now))
+            self._choose()
+        elif now >= self._choose_at:
+            self._choose()
+
+    def _late(self, next_slot: int, own: int, reads_since: int) -> bool:
+        shared = self._shared
+        oldest = shared.now - self._spread.hedge
+        if 0 <= reads_since <= oldest:
+            return True
+        if shared.log.chosen >= next_slot - 1:
+            return False
+        if own <= shared.log.chosen and 0 <= self._own_since <= oldest:
+            return True
+        return any(
+            not peer.known or peer.waited(shared.now) >= self._spread.hedge
+            for peer in self.voters
+            if peer.eager and peer.match <= shared.log.chosen
+        )
+
+    def next_tick(self, next_slot: int, reads_since: int) -> int:
+        """Tick at which `tick` or `send` has something to do; it may be too early."""
+        options = self._shared.options
+        heartbeat, lazy = options.ticks(options.heartbeat), options.ticks(options.lazy)
+        hedge = self._spread.hedge
+        due = reads_since + hedge if reads_since >= 0 and self.thrifty else _NEVER
+        for peer in self.all.values():
+            due = min(due, peer.sent + heartbeat)
+            if peer.held_since >= 0:
+                due = min(due, peer.held_since + lazy)
+            if peer.inflight:
+                due = min(due, peer.progressed + peer.resend)
+                if peer.eager and self.thrifty:
+                    due = min(due, peer.inflight[0][2] + hedge)
+        if self._own_since >= 0:
+            due = min(due, self._own_since + hedge)
+        return due
+
+    # -- sending
 
     def send(self, next_slot: int, probe: int) -> None:
         """Entries to whoever lacks them; else an empty accept where one is due: heartbeat,
         a chosen prefix somebody waits for, a read to confirm."""
         shared = self._shared
+        now = shared.now
         self._runs.clear()
         heartbeat = shared.options.ticks(shared.options.heartbeat)
         chosen = shared.log.chosen
+        all_at_once = not self.thrifty or now <= self._spread.until
         for peer in self.all.values():
-            sent = False
-            while (
+            beat = now - peer.sent >= heartbeat
+            if (
                 peer.next < next_slot
                 and peer.known
                 and peer.next >= shared.log.first
                 and peer.inflight_bytes < shared.options.inflight_bytes
             ):
-                self._send_run(peer, next_slot, probe)
-                sent = True
-            if not sent and (
-                shared.now - peer.sent >= heartbeat
-                or probe > peer.probe_sent
+                if all_at_once or peer.eager or beat or self._no_longer(peer, next_slot):
+                    self._send_runs(peer, next_slot, probe)
+                    continue
+                if peer.held_since < 0:
+                    peer.held_since, peer.held_upto = now, peer.next - 1
+            if (
+                beat
+                or (probe > peer.probe_sent and (all_at_once or peer.eager))
                 or (peer.chosen_sent < chosen and peer.chosen_sent < peer.hurry)
             ):
                 self._send_empty(peer, probe)
+
+    def _no_longer(self, peer: Progress, next_slot: int) -> bool:
+        """Whether entries may not be kept back from `peer` any more."""
+        shared = self._shared
+        options = shared.options
+        if peer.hurry >= peer.next or next_slot - peer.next > options.lazy_slots:
+            return True
+        if peer.held_since < 0:
+            return False
+        if peer.held_since <= shared.now - options.ticks(options.lazy):
+            return True
+        entries = shared.log.entries
+        for slot in range(peer.held_upto + 1, next_slot):
+            peer.held_bytes += len(entries[slot][1])
+        peer.held_upto = next_slot - 1
+        return peer.held_bytes > options.lazy_bytes
+
+    def _send_runs(self, peer: Progress, next_slot: int, probe: int) -> None:
+        limit = self._shared.options.inflight_bytes
+        while peer.next < next_slot and peer.inflight_bytes < limit:
+            self._send_run(peer, next_slot, probe)
 
     def _send_run(self, peer: Progress, next_slot: int, probe: int) -> None:
         log = self._shared.log

@@ -6,6 +6,9 @@ from collections import deque
 
 from distkv.ids import Member
 
+_WEIGHT = 0.25
+"""Of the latest answer in `delay`."""
+
 
 class Progress:
     """`match`: the peer durably holds every slot up to it (chosen, or in our ballot).
@@ -17,9 +20,15 @@ class Progress:
     __slots__ = (
         "_resend_max",
         "_resend_min",
+        "asks",
         "chosen",
         "chosen_sent",
+        "delay",
+        "eager",
         "heard",
+        "held_bytes",
+        "held_since",
+        "held_upto",
         "hurry",
         "inflight",
         "inflight_bytes",
@@ -50,8 +59,20 @@ class Progress:
         self.sent = -1_000_000
         self.progressed = now
         self.resend = resend_min
-        self.inflight: deque[tuple[int, int]] = deque()
+        self.inflight: deque[tuple[int, int, int]] = deque()
+        """(last slot, bytes, tick it was sent) of runs without an answer."""
         self.inflight_bytes = 0
+        self.eager = True
+        """A quorum counts on it: entries are sent at once. See `spread`."""
+        self.delay = 0.0
+        """Ticks it usually takes to answer entries."""
+        self.held_since = -1
+        """Tick since when entries are kept back; -1: none are."""
+        self.held_upto = 0
+        self.held_bytes = 0
+        """Size of the entries kept back, up to that slot."""
+        self.asks = False
+        """It forwards commands: who waits for the outcome may as well vote on it."""
         self._resend_min = resend_min
         self._resend_max = resend_max
 
@@ -70,15 +91,23 @@ class Progress:
             self.next = match + 1
         inflight = self.inflight
         while inflight and inflight[0][0] <= match:
-            self.inflight_bytes -= inflight.popleft()[1]
+            _, size, sent = inflight.popleft()
+            self.inflight_bytes -= size
+            self.delay += (now - sent - self.delay) * _WEIGHT
 
     def sent_run(self, last: int, size: int, now: int) -> None:
         """Entries up to `last` left; the clock of the resend starts if none were out."""
         if not self.inflight:
             self.progressed = now
         self.next = last + 1
-        self.inflight.append((last, size))
+        self.held_since = -1
+        self.held_bytes = 0
+        self.inflight.append((last, size, now))
         self.inflight_bytes += size
+
+    def waited(self, now: int) -> int:
+        """Ticks since the oldest run without an answer left; 0: there is none."""
+        return now - self.inflight[0][2] if self.inflight else 0
 
     def resend_if_due(self, now: int) -> None:
         """Nothing came back for what is in flight: send it again, each time more slowly."""

@@ -69,6 +69,16 @@ class LeaderReads:
         """Whether a round waits for confirmations."""
         return bool(self._rounds)
 
+    @property
+    def open_since(self) -> int:
+        """Tick of the oldest round that waits for confirmations; -1: none."""
+        return self._rounds[0].since if self._rounds else -1
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `start` may have something to do."""
+        return bool(self._waiting)
+
     def confirmed(self, probe: int) -> None:
         """q2 voters confirmed the ballot in rounds up to `probe`."""
         rounds = self._rounds

@@ -56,7 +56,9 @@ from distkv.ids import Ballot, Member
 from distkv.machine.interface import StateMachine
 from distkv.storage.base import Engine
 
-_SAVE_PEERS_TICKS = 100
+SAVE_PEERS_MS = 1000
+FOLLOWER_TICK_MS = 100
+"""How often a follower looks what it has to ask for again."""
 
 
 class Replica:
@@ -99,6 +101,7 @@ class Replica:
         self._learners: list[Member] = []
         self._flushes: deque[tuple[int, int]] = deque()
         self._voter = shared.configuration.is_voter(me)
+        self._save_at = 0
         # What was read may sit in the page cache only: nothing counts before one flush.
         self._out.must_flush = True
         self._handlers: dict[type, Callable[[Member, Any], None]] = {
@@ -152,11 +155,11 @@ class Replica:
 
     @property
     def has_work(self) -> bool:
-        """Whether `ready` may have something to say; a leader always may."""
+        """Whether `ready` may have something to say, ticks apart."""
         return (
-            self._leader is not None
+            self._log.chosen > self.machine.applied
             or not self._out.empty
-            or self._log.chosen > self.machine.applied
+            or (self._leader is not None and self._leader.has_work)
         )
 
     @property
@@ -254,17 +257,18 @@ class Replica:
         if self._leader is not None:
             for peer in self._leader.peers.all.values():
                 if peer.member.ordinal == ordinal:
-                    peer.lost()
+                    self._leader.peers.lost(peer)
         elif leader is not None and leader.ordinal == ordinal:
             self._set_leader(None)
             self._election.leader_lost()
 
     def peer_up(self, member: Member) -> None:
         """The transport reached that peer, perhaps again (a hint)."""
+        self._acceptor.answer_next()
         if self._leader is not None:
             peer = self._leader.peers.all.get(member)
             if peer is not None:
-                peer.lost()
+                self._leader.peers.lost(peer)
 
     # -- inputs
 
@@ -272,10 +276,10 @@ class Replica:
         """A message from `sender`, whose identity the transport has proven."""
         self._handlers[type(message)](sender, message)
 
-    def tick(self, wall_ms: int) -> None:
-        """`options.tick` ms have passed; `wall_ms` is the clock (it may jump)."""
+    def tick(self, wall_ms: int, ticks: int = 1) -> None:
+        """`ticks` times `options.tick` ms have passed; `wall_ms` is the clock (it may jump)."""
         shared = self._shared
-        shared.now += 1
+        shared.now += ticks
         shared.wall = wall_ms
         if self._leader is not None:
             if not self._leader.tick():
@@ -285,8 +289,20 @@ class Replica:
         led = self._leader is not None or self._election.hears_leader()
         self._catchup.tick(led)
         self._asked.tick()
-        if shared.now % _SAVE_PEERS_TICKS == 0:
+        if shared.now >= self._save_at:
+            self._save_at = shared.now + self.options.ticks(SAVE_PEERS_MS)
             shared.peers.save()
+
+    def ticks_to_wait(self) -> int:
+        """After so many ticks (at least one) `tick` has something to do; it may be sooner than
+        that, and calling it earlier does no harm."""
+        shared = self._shared
+        due = shared.now + self.options.ticks(FOLLOWER_TICK_MS)
+        if self._leader is not None:
+            due = self._leader.next_tick()
+        elif shared.may_vote():
+            due = min(due, self._election.deadline)
+        return max(1, due - shared.now)
 
     def persisted(self, number: int) -> None:
         """Everything up to the Ready of this number is durable."""
@@ -312,7 +328,7 @@ class Replica:
             leader.pump()
             if leader.reads.start(leader.settled) and self._shared.configuration.phase_two == 1:
                 leader.confirm_reads()
-            leader.peers.send(leader.next_slot, leader.reads.probe)
+            leader.send()
         if out.empty and not applied:
             return None
         if out.must_flush:
@@ -486,7 +502,7 @@ class Replica:
 
     def _on_read_request(self, sender: Member, message: ReadRequest) -> None:
         if self._leader is not None:
-            self._leader.reads.add(sender.ordinal, message.token)
+            self._leader.read(sender, message.token)
         else:
             self._out.send(sender.ordinal, ReadReply(message.token, -1))
 

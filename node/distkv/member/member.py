@@ -28,6 +28,9 @@ from distkv.transport.base import Identity, Lane
 
 register_messages()
 
+LATE_SECONDS = 0.05
+"""A turn that comes later than this was held up: what it missed does not count as silence of
+others, whose messages may wait unread."""
 TURN_ROUNDS_MAX = 100
 """A turn that feeds itself longer than this goes on in the next one."""
 
@@ -66,6 +69,7 @@ class Member:
         self._numbers: deque[tuple[int, int]] = deque()
         self._founding = load_founding(engine)
         self._founding_durable_at = 0
+        self._ticked = 0.0
         self._next_tick = 0.0
         self._next_sweep = 0.0
         self._next_greeting = 0.0
@@ -193,6 +197,7 @@ class Member:
 
     def _take_seat(self, founding: Founding) -> None:
         self.seat = Seat(self, founding, self._rng)
+        self._ticked = self._next_tick = self.kernel.now
         self.seat.set_disk_full(self._disk_full)
         for peer in self.peers.up.values():
             self.seat.peer_up(peer)
@@ -311,8 +316,13 @@ class Member:
 
     def next_timer(self) -> float:
         """When `turn` must be called at the latest."""
+        when = self._next_greeting
+        seat = self.seat
+        if seat is not None:
+            wait = seat.replica.ticks_to_wait() * self.options.tick
+            self._next_tick = self._ticked + wait
+            when = min(when, self._next_tick)
         timer = self.kernel.next_timer()
-        when = min(self._next_tick, self._next_greeting)
         return when if timer is None else min(timer, when)
 
     def write_now(self, operations: list[StorageOperation]) -> None:
@@ -325,14 +335,17 @@ class Member:
         self._fatal = error
 
     def _periodic(self, now: float) -> None:
-        if self.seat is not None and now >= self._next_tick:
-            self.seat.tick()
-            self._next_tick = now + self.options.tick
-        elif self.seat is None:
-            self._next_tick = now + self.options.tick
-        if self.seat is not None and now >= self._next_sweep:
-            self.seat.sweep(now)
-            self._next_sweep = now + self.options.sweep
+        seat = self.seat
+        if seat is not None:
+            tick = self.options.tick
+            if now - self._ticked >= tick:
+                self._ticked += max(0.0, now - self._next_tick - LATE_SECONDS)
+                ticks = int((now - self._ticked) / tick)
+                self._ticked += ticks * tick
+                seat.tick(ticks)
+            if now >= self._next_sweep:
+                seat.sweep(now)
+                self._next_sweep = now + self.options.sweep
         self._greet(now)
 
     def _greet(self, now: float) -> None:

@@ -13,8 +13,8 @@ MEBIBYTE = 1024 * 1024
 class MemberOptions:
     """Times in seconds, sizes in bytes."""
 
-    replica: ReplicaOptions = field(default_factory=lambda: ReplicaOptions(tick=25))
-    tick: float = 0.025
+    replica: ReplicaOptions = field(default_factory=lambda: ReplicaOptions(tick=5))
+    tick: float = 0.005
     sweep: float = 0.1
     """How often deadlines of waiting commands and reads are looked at."""
     resend_after: float = 1.0

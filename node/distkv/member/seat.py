@@ -279,9 +279,9 @@ class Seat:
 
     # -- turns
 
-    def tick(self) -> None:
-        """Every `options.tick` seconds."""
-        self.replica.tick(self.owner.wall_ms)
+    def tick(self, ticks: int) -> None:
+        """`ticks` times `options.tick` seconds have passed."""
+        self.replica.tick(self.owner.wall_ms, ticks)
 
     def advance(self, out: Output) -> tuple[bool, int]:
         """One round of a turn: (whether anything moved, number of the last Ready or 0)."""

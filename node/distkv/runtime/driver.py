@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from distkv.core.messages import Accepted
 from distkv.member.member import Member
 from distkv.member.output import Outgoing, Output
 from distkv.runtime.flusher import Flusher
@@ -27,6 +28,7 @@ log = logging.getLogger("distkv.driver")
 FULL_RETRY_SECONDS = 1.0
 COMPACT_BYTES_MIN = 256 * 1024
 """Bytes that compaction may copy in one step between turns: a few milliseconds at most."""
+TIMER_SECONDS = 0.005
 TURNS_IN_A_ROW = 4
 """Turns that a flush made necessary, before other work of the loop goes first."""
 COMPACT_IDLE_SECONDS = 0.5
@@ -59,6 +61,8 @@ class Driver:
         self._transport: Transport | None = None
         self._turn_due = False
         self._in_turn = False
+        self._sent = False
+        self._asked_by_transport = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._unwritten: deque[Output] = deque()
@@ -96,6 +100,8 @@ class Driver:
                 self.member.receive(peer, message)
         except Exception as failure:
             self._fail(failure)
+        if len(messages) == 1 and type(messages[0]) is Accepted and not self.member.has_work:
+            return  # a vote that completes no quorum
         self.wake()
 
     def on_peer_up(self, peer: Identity) -> None:
@@ -121,7 +127,11 @@ class Driver:
     def on_turn(self) -> None:
         """Run the turn now, so that answers leave with this wake-up's acknowledgements."""
         if self._turn_due or self.member.starved:
-            self._turn()
+            self._asked_by_transport = True
+            try:
+                self._turn()
+            finally:
+                self._asked_by_transport = False
 
     # -- the loop
 
@@ -140,8 +150,11 @@ class Driver:
             return
         for _ in range(TURNS_IN_A_ROW):
             if self.closed or not self._one_turn():
-                return
-        self.wake()
+                break
+        else:
+            self.wake()
+        if not self._asked_by_transport:
+            self._let_go()
 
     def _one_turn(self) -> bool:
         """True: a flush ended meanwhile, and there is more to do now."""
@@ -164,7 +177,7 @@ class Driver:
         if not self._write():
             return False
         self._send(output.messages)
-        more = self._flush_if_wanted(bool(output.messages))
+        more = self._flush_if_wanted()
         self._arm()
         return more
 
@@ -244,8 +257,8 @@ class Driver:
             "flushes": self.flushes,
         }
 
-    def _flush_if_wanted(self, sent: bool) -> bool:
-        """`sent`: messages of this turn wait in the transport. True: flushed, and more to do."""
+    def _flush_if_wanted(self) -> bool:
+        """True: what was written is flushed, and there is more to do."""
         if not self._flush_wanted or self._flushing:
             return False
         self._flush_wanted = False
@@ -257,14 +270,15 @@ class Driver:
             self._flushing = True
             self._flusher.flush(lambda error: self._flush_ended(error, covered), written)
             return False
-        if sent and self._transport is not None:
-            self._transport.flush()  # peers work while the disk does
+        self._let_go()  # peers work while the disk does
         return self._flushed(self._flusher.flush_now(), covered)
 
     def _flush_ended(self, error: BaseException | None, covered: int) -> None:
         self._flushing = False
         if self._flushed(error, covered):
             self._turn()
+        else:
+            self._let_go()
 
     def _flushed(self, error: BaseException | None, covered: int) -> bool:
         """Let go what waited for it; whether there is more to do."""
@@ -307,6 +321,8 @@ class Driver:
         transport = self._transport
         if not messages or transport is None:
             return
+        transport.hold()
+        self._sent = True
         groups: dict[tuple[int, Lane, int], list[object]] = {}
         for ordinal, lane, stream, message in messages:
             groups.setdefault((ordinal, lane, stream), []).append(message)
@@ -320,8 +336,17 @@ class Driver:
             for payload in payloads:
                 transport.send(ordinal, lane, payload, stream)
 
+    def _let_go(self) -> None:
+        """Whatever was sent leaves now."""
+        if self._sent and self._transport is not None:
+            self._sent = False
+            self._transport.flush()
+
     def _arm(self) -> None:
-        """One timer; one that fires too early is cheaper than cancelling it at every turn."""
+        """One timer; one that fires too early is cheaper than cancelling it at every turn,
+        and one that fires soon cheaper than asking when it should."""
+        if self._timer is not None and self._timer_at <= self._loop.time() + TIMER_SECONDS:
+            return
         when = self.member.next_timer()
         if self._timer is not None:
             if self._timer_at <= when:

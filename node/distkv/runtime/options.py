@@ -97,7 +97,7 @@ def replica_options(config: Config) -> ReplicaOptions:
     """The consensus core."""
     c = config.consensus
     return ReplicaOptions(
-        tick=25,
+        tick=5,
         heartbeat=round(c.heartbeat * 1000),
         election_min=round(c.election_min * 1000),
         election_max=round(c.election_max * 1000),

@@ -65,5 +65,8 @@ class Transport(Protocol):
     def queued(self, ordinal: int, lane: Lane) -> int:
         """Bytes queued or in flight to that peer on that lane."""
 
+    def hold(self) -> None:
+        """What is sent from here on waits for `flush`, which the caller promises."""
+
     def flush(self) -> None:
         """Let what is queued leave now, as far as it may, instead of at the end of this turn."""

@@ -51,6 +51,7 @@ class Endpoint:
         self._timer_at = 0.0
         self._resolve_timer: asyncio.TimerHandle | None = None
         self._in_turn = False
+        self._held = False
         self.closed = False
         loop.add_reader(udp.socket.fileno(), self._readable)
         self._resolve_all()
@@ -71,9 +72,13 @@ class Endpoint:
         """
         if not self.hub.send(ordinal, lane, payload, stream):
             return False
-        if self._flush_handle is None and not self._in_turn:
+        if self._flush_handle is None and not self._in_turn and not self._held:
             self._flush_handle = self._loop.call_soon(self.flush)
         return True
+
+    def hold(self) -> None:
+        """What is sent from here on waits for `flush`, which the caller promises."""
+        self._held = True
 
     def queued(self, ordinal: int, lane: Lane) -> int:
         """Bytes queued or in flight to that peer on that lane."""
@@ -188,6 +193,7 @@ class Endpoint:
 
     def flush(self) -> None:
         """Send what may be sent, then see when to wake up next."""
+        self._held = False
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
@@ -241,6 +247,11 @@ class Endpoint:
     def _fired(self) -> None:
         self._timer = None
         if self.closed:
+            return
+        now = time.monotonic()
+        due = self.hub.timeout(now)
+        if due is not None and due > now:
+            self._arm(due, now)
             return
         # After a stall of this process the answers already wait in the socket: silence is
         # judged only once they were heard.

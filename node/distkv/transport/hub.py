@@ -38,6 +38,8 @@ IGNORE_ATTEMPTS = 2
 HIGHER_WAITS = 0.03
 """Head start (seconds) of the lower ordinal's greeting."""
 REFUSED_WAIT = 1.0
+_ALL = float("-inf")
+_NEVER = float("inf")
 
 
 class Hub:
@@ -65,6 +67,10 @@ class Hub:
         self._session_keys: dict[int, ClusterKey] = {}
         self._hellos: dict[bytes, float] = {}
         self._out: Datagrams = []
+        self._touched: dict[int, Peer] = {}
+        """Peers with something new to send, or to wait for, since they were looked at last."""
+        self._due = _ALL
+        """When the others must be looked at; _ALL: at once."""
         self.closed = False
 
     # ---- what the node asks ------------------------------------------------------------------
@@ -72,6 +78,7 @@ class Hub:
     def set_peer(self, ordinal: int, address: Address, now: float) -> None:
         """Keep a connection to `ordinal`; call again when its address is another one."""
         assert ordinal != self.identity.ordinal, "a node does not connect to itself"
+        self._due = _ALL
         peer = self._peer(ordinal)
         if not peer.wanted:
             peer.wanted = True
@@ -112,6 +119,7 @@ class Hub:
         peer = self._peers.get(ordinal)
         if peer is None or peer.session is None:
             return False
+        self._touched[ordinal] = peer
         return peer.session.send(lane, stream, payload)
 
     def queued(self, ordinal: int, lane: Lane) -> int:
@@ -154,14 +162,17 @@ class Hub:
             if peer is not None:
                 session = peer.session
                 assert session is not None
+                self._touched[peer.ordinal] = peer
                 messages = session.receive(kind, low, datagram, now)
                 if messages is None:
                     self._suspect(address, "bad_tag", f"connection of node {peer.ordinal}")
                 else:
                     self._deliver(peer, session, messages, address, now)
             elif connection in self._half_open:
+                self._due = _ALL
                 self._confirm(connection, kind, low, datagram, address, now)
             return
+        self._due = _ALL
         try:
             if kind == HELLO:
                 self._hello(bytes(datagram), address, now)
@@ -416,6 +427,7 @@ class Hub:
     def _gone(self, peer: Peer, reason: str, now: float) -> None:
         session = peer.session
         assert session is not None
+        self._due = _ALL
         peer.session = None
         peer.dial_at = now + (HIGHER_WAITS if peer.ordinal < self.identity.ordinal else 0.0)
         del self._connections[session.local]
@@ -427,7 +439,8 @@ class Hub:
     def poll(self, now: float) -> Datagrams:
         """What to send now: (address, datagrams of it in order)."""
         out, self._out = self._out, []
-        for peer in self._peers.values():
+        looked_at = self._touched if now < self._due else self._peers
+        for peer in looked_at.values():
             session = peer.session
             if session is not None:
                 datagrams = session.transmit(now)
@@ -436,9 +449,26 @@ class Hub:
         return out
 
     def timeout(self, now: float) -> float | None:
-        """When `on_timer` and then `poll` must be called; None: never."""
+        """When `on_timer` and then `poll` must be called; None: never. It may be too early."""
         if self._out:
             return now
+        touched = self._touched
+        if now < self._due:
+            when = self._due
+            for peer in touched.values():
+                session = peer.session
+                if session is not None:
+                    due = session.timeout(now)
+                    if due < when:
+                        when = due
+        else:
+            found = self._timeout_of_all(now)
+            when = _NEVER if found is None else found
+        touched.clear()
+        self._due = when
+        return None if when == _NEVER else when
+
+    def _timeout_of_all(self, now: float) -> float | None:
         when: float | None = None
         for peer in self._peers.values():
             session = peer.session
@@ -457,6 +487,7 @@ class Hub:
 
     def on_timer(self, now: float) -> bool:
         """Losses, silence, greetings; whether a peer went down. Harmless when called early."""
+        self._due = _ALL
         down = False
         for peer in list(self._peers.values()):
             half_open = peer.half_open
@@ -481,6 +512,7 @@ class Hub:
 
     def refused_size(self, address: Address, size: int, now: float) -> None:
         """The local interface takes no datagram of `size` bytes towards `address`."""
+        self._due = _ALL
         for peer in self._peers.values():
             if peer.session is not None and peer.address == address:
                 peer.session.refused_size(size, now)

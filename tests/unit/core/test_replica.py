@@ -58,7 +58,8 @@ def test_slots_are_pipelined() -> None:
     for i in range(3):
         leader.replica.propose([b"%d" % i])
         sent = leader.drain()
-        assert sum(1 for _, m in sent if type(m) is Accept and m.entries) == 2
+        # One more voter makes a quorum; the other is given all three a little later.
+        assert sum(1 for _, m in sent if type(m) is Accept and m.entries) == 1
     assert leader.replica.status().window == 3
 
 

@@ -36,7 +36,7 @@ class Lone:
             DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
             engine,
             random.Random(1),
-            MemberOptions(ReplicaOptions(tick=25)),
+            MemberOptions(ReplicaOptions(tick=5)),
             lambda ordinal, lane: 1 << 20,
             lambda text: None,
         )

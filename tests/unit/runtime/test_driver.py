@@ -30,6 +30,7 @@ class OneRow:
     def __init__(self) -> None:
         self.number = 0
         self.disk_full = False
+        self.has_work = False
         self.starved: dict[int, int] = {}
         self.told = 0
         self.on_work = lambda: None
