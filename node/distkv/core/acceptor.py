@@ -89,9 +89,11 @@ class Acceptor:
         if wrote:
             shared.out.must_flush = True
             self._ack_ordinal = sender.ordinal
-        if message.probe > self.probe or (not wrote and self._owes_answer(message)):
-            self.probe = max(self.probe, message.probe)
-            self._answer_now(sender.ordinal)
+        if message.probe > self.probe:
+            self.probe = message.probe
+            shared.out.send(sender.ordinal, self._answer_now())
+        elif not wrote and self._owes_answer(message):
+            shared.out.beat(sender.ordinal, self._answer_now())
         return True
 
     def _owes_answer(self, message: Accept) -> bool:
@@ -163,20 +165,17 @@ class Acceptor:
         """The chosen prefix grew by learning: more may be held now."""
         self._extend()
 
-    def _answer_now(self, ordinal: int) -> None:
+    def _answer_now(self) -> Accepted:
         """Heartbeats and read confirmations are answered with what is durable already."""
         shared = self._shared
         upto = self.durable_upto(self.ballot)
         self._answered(upto)
-        shared.out.send(
-            ordinal,
-            Accepted(
-                self.ballot,
-                upto,
-                shared.log.chosen,
-                self._confirmed_probe(),
-                shared.hard.durable_batches,
-            ),
+        return Accepted(
+            self.ballot,
+            upto,
+            shared.log.chosen,
+            self._confirmed_probe(),
+            shared.hard.durable_batches,
         )
 
     def _answered(self, upto: int) -> None:

@@ -10,7 +10,7 @@ from distkv.storage.base import StorageOperation
 class Outbox:
     """`number` is that of the next Ready: what is written now is durable with it."""
 
-    __slots__ = ("after_flush", "messages", "must_flush", "number", "reads", "writes")
+    __slots__ = ("after_flush", "beats", "messages", "must_flush", "number", "reads", "writes")
 
     def __init__(self) -> None:
         self.number = 1
@@ -18,11 +18,16 @@ class Outbox:
         self.must_flush = False
         self.messages: list[tuple[int, Message]] = []
         self.after_flush: list[tuple[int, Message]] = []
+        self.beats: list[tuple[int, Message]] = []
         self.reads: list[tuple[int, int]] = []
 
     def send(self, ordinal: int, message: Message) -> None:
         """At any time."""
         self.messages.append((ordinal, message))
+
+    def beat(self, ordinal: int, message: Message) -> None:
+        """At any time; it may be lost, for it is said again."""
+        self.beats.append((ordinal, message))
 
     def send_after_flush(self, ordinal: int, message: Message) -> None:
         """Only once everything written up to the end of this turn is durable."""
@@ -33,7 +38,12 @@ class Outbox:
     def empty(self) -> bool:
         """Nothing to hand out."""
         return not (
-            self.messages or self.writes or self.after_flush or self.reads or self.must_flush
+            self.messages
+            or self.beats
+            or self.writes
+            or self.after_flush
+            or self.reads
+            or self.must_flush
         )
 
     def take(self) -> Ready:
@@ -45,8 +55,9 @@ class Outbox:
             self.messages,
             self.after_flush,
             self.reads,
+            self.beats,
         )
         self.number += 1
         self.writes, self.must_flush = [], False
-        self.messages, self.after_flush, self.reads = [], [], []
+        self.messages, self.after_flush, self.reads, self.beats = [], [], [], []
         return ready

@@ -20,6 +20,7 @@ class Peers:
     __slots__ = (
         "_ballot",
         "_choose_at",
+        "_heartbeat",
         "_learners",
         "_own",
         "_own_since",
@@ -41,6 +42,7 @@ class Peers:
         """Whether entries may be kept back from voters that no quorum needs."""
         self._spread = Spread(shared.options)
         self._choose_at = 0
+        self._heartbeat = shared.options.ticks(shared.options.heartbeat)
         self._own = 0
         self._own_since = -1
         self._runs: dict[int, tuple[tuple[bytes, ...], int, int]] = {}
@@ -185,7 +187,7 @@ class Peers:
     def next_tick(self, next_slot: int, reads_since: int) -> int:
         """Tick at which `tick` or `send` has something to do; it may be too early."""
         options = self._shared.options
-        heartbeat, lazy = options.ticks(options.heartbeat), options.ticks(options.lazy)
+        heartbeat, lazy = self._heartbeat, options.ticks(options.lazy)
         hedge = self._spread.hedge
         due = reads_since + hedge if reads_since >= 0 and self.thrifty else _NEVER
         for peer in self.all.values():
@@ -208,11 +210,15 @@ class Peers:
         shared = self._shared
         now = shared.now
         self._runs.clear()
-        heartbeat = shared.options.ticks(shared.options.heartbeat)
+        oldest = now - self._heartbeat
+        for peer in self.all.values():
+            if peer.sent <= oldest:
+                oldest += self._heartbeat // 2  # one wake-up for all whose time is near
+                break
         chosen = shared.log.chosen
         all_at_once = not self.thrifty or now <= self._spread.until
         for peer in self.all.values():
-            beat = now - peer.sent >= heartbeat
+            beat = peer.sent <= oldest
             if (
                 peer.next < next_slot
                 and peer.known
@@ -224,12 +230,12 @@ class Peers:
                     continue
                 if peer.held_since < 0:
                     peer.held_since, peer.held_upto = now, peer.next - 1
-            if (
-                beat
-                or (probe > peer.probe_sent and (all_at_once or peer.eager))
-                or (peer.chosen_sent < chosen and peer.chosen_sent < peer.hurry)
+            if (probe > peer.probe_sent and (all_at_once or peer.eager)) or (
+                peer.chosen_sent < chosen and peer.chosen_sent < peer.hurry
             ):
-                self._send_empty(peer, probe)
+                shared.out.send(peer.member.ordinal, self._empty(peer, probe))
+            elif beat:
+                shared.out.beat(peer.member.ordinal, self._empty(peer, probe))
 
     def _no_longer(self, peer: Progress, next_slot: int) -> bool:
         """Whether entries may not be kept back from `peer` any more."""
@@ -266,12 +272,9 @@ class Peers:
         )
         peer.sent_run(last, size, self._shared.now)
 
-    def _send_empty(self, peer: Progress, probe: int) -> None:
-        log = self._shared.log
+    def _empty(self, peer: Progress, probe: int) -> Accept:
         self._sent(peer, probe)
-        self._shared.out.send(
-            peer.member.ordinal, Accept(self._ballot, peer.next, (), log.chosen, probe)
-        )
+        return Accept(self._ballot, peer.next, (), self._shared.log.chosen, probe)
 
     def _sent(self, peer: Progress, probe: int) -> None:
         peer.sent = self._shared.now
@@ -281,4 +284,4 @@ class Peers:
     def announce(self, probe: int) -> None:
         """The chosen prefix to everybody, now: this leader is about to leave."""
         for peer in self.all.values():
-            self._send_empty(peer, probe)
+            self._shared.out.send(peer.member.ordinal, self._empty(peer, probe))

@@ -19,6 +19,7 @@ class Ready:
     `must_flush` is false nobody waits for these writes and no flush need be started.
     `reads`: (token, index) of confirmed reads: serve once the state machine applied
     `index`; index -1: could not be confirmed, ask again.
+    `beats`: messages for any time that may get lost: heartbeats and their answers.
     """
 
     number: int
@@ -27,3 +28,4 @@ class Ready:
     messages: list[tuple[int, Message]] = field(default_factory=list)
     messages_after_flush: list[tuple[int, Message]] = field(default_factory=list)
     reads: list[tuple[int, int]] = field(default_factory=list)
+    beats: list[tuple[int, Message]] = field(default_factory=list)

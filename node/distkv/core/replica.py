@@ -57,7 +57,7 @@ from distkv.machine.interface import StateMachine
 from distkv.storage.base import Engine
 
 SAVE_PEERS_MS = 1000
-FOLLOWER_TICK_MS = 100
+FOLLOWER_TICK_MS = 250
 """How often a follower looks what it has to ask for again."""
 
 

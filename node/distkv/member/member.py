@@ -105,16 +105,20 @@ class Member:
 
     def receive(self, peer: Identity, message: object) -> None:
         """One message of an authenticated peer of this cluster."""
-        if isinstance(message, Greeting):
-            self.peers.greetings[peer.ordinal] = message
-            if self.seat is not None:
-                self.seat.data.peer_full(peer.ordinal, message.disk_full)
-            if not message.founded and self._founding is not None:
-                self.send(peer.ordinal, self._founding)
-        elif isinstance(message, Founding):
-            self._learn_founding(peer, message)
+        kind = type(message)
+        if kind is Greeting:
+            self._on_greeting(peer, message)  # type: ignore[arg-type]
+        elif kind is Founding:
+            self._learn_founding(peer, message)  # type: ignore[arg-type]
         elif self.seat is not None:
             self.seat.receive(peer, message)
+
+    def _on_greeting(self, peer: Identity, message: Greeting) -> None:
+        self.peers.greetings[peer.ordinal] = message
+        if self.seat is not None:
+            self.seat.data.peer_full(peer.ordinal, message.disk_full)
+        if not message.founded and self._founding is not None:
+            self.send(peer.ordinal, self._founding)
 
     def peer_up(self, peer: Identity) -> None:
         """The transport has a new connection to this peer."""
@@ -353,7 +357,7 @@ class Member:
             self._next_greeting = now + self.options.greeting_every
             greeting = self._greeting()
             for ordinal in self.peers.up:
-                self.send(ordinal, greeting)
+                self._out.messages.append(Outgoing(ordinal, Lane.BEAT, 0, greeting))
 
     def _greeting(self) -> Greeting:
         if self.seat is not None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from distkv.core.messages import Message as ConsensusMessage
 from distkv.core.replica import Replica
 from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
 from distkv.data.plane import DataPlane
@@ -54,6 +55,7 @@ from distkv.transport.base import Identity, Lane
 if TYPE_CHECKING:
     from distkv.member.member import Member as Owner
 
+_CONSENSUS = frozenset(get_args(ConsensusMessage))
 DATA_STREAM = 1
 """Small data-plane messages on the control lane do not wait for consensus, nor it for them."""
 PIECE_OVERHEAD = 256
@@ -234,18 +236,19 @@ class Seat:
     def receive(self, peer: Identity, message: object) -> None:
         """One message."""
         sender = Member(peer.ordinal, peer.incarnation)
-        if isinstance(message, DataMessage):
-            self.data.receive(sender, message)
-        elif isinstance(message, Forward):
-            self.router.on_forward(peer.ordinal, message)
-        elif isinstance(message, NotLeader):
-            self.router.on_not_leader(self.kernel.now)
-        elif isinstance(message, SnapshotWanted):
-            self.server.on_wanted(peer.ordinal, message)
-        elif isinstance(message, SnapshotPiece):
-            self.receiver.on_piece(peer.ordinal, message)
-        else:
+        kind = type(message)
+        if kind in _CONSENSUS:
             self.replica.step(sender, message)  # type: ignore[arg-type]
+        elif isinstance(message, DataMessage):
+            self.data.receive(sender, message)
+        elif kind is Forward:
+            self.router.on_forward(peer.ordinal, message)  # type: ignore[arg-type]
+        elif kind is NotLeader:
+            self.router.on_not_leader(self.kernel.now)
+        elif kind is SnapshotWanted:
+            self.server.on_wanted(peer.ordinal, message)  # type: ignore[arg-type]
+        elif kind is SnapshotPiece:
+            self.receiver.on_piece(peer.ordinal, message)  # type: ignore[arg-type]
 
     def peer_up(self, peer: Identity) -> None:
         """See Member.peer_up."""
@@ -295,6 +298,8 @@ class Seat:
             out.must_flush |= ready.must_flush
             for ordinal, message in ready.messages:
                 out.messages.append(Outgoing(ordinal, Lane.CONTROL, 0, message))
+            for ordinal, message in ready.beats:
+                out.messages.append(Outgoing(ordinal, Lane.BEAT, 0, message))
             for ordinal, message in ready.messages_after_flush:
                 out.messages_after_flush.append(Outgoing(ordinal, Lane.CONTROL, 0, message))
             for token, slot in ready.reads:

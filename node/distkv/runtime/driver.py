@@ -62,6 +62,8 @@ class Driver:
         self._turn_due = False
         self._in_turn = False
         self._sent = False
+        self._turn_follows = False
+        """The transport delivers messages, and calls `on_turn` after the last."""
         self._asked_by_transport = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -90,6 +92,7 @@ class Driver:
 
     def on_message(self, peer: Identity, lane: Lane, payload: bytes) -> None:
         """Decode; what does not decode is the peer's fault, is counted and dropped."""
+        self._turn_follows = True
         try:
             messages = decode(payload)
         except WireError as error:
@@ -126,6 +129,7 @@ class Driver:
 
     def on_turn(self) -> None:
         """Run the turn now, so that answers leave with this wake-up's acknowledgements."""
+        self._turn_follows = False
         if self._turn_due or self.member.starved:
             self._asked_by_transport = True
             try:
@@ -139,7 +143,8 @@ class Driver:
         """Something was handed to the member: run a turn soon, once."""
         if not self._turn_due and not self._in_turn and not self.closed:
             self._turn_due = True
-            self._loop.call_soon(self._turn_if_due)
+            if not self._turn_follows:
+                self._loop.call_soon(self._turn_if_due)
 
     def _turn_if_due(self) -> None:
         if self._turn_due:

@@ -114,7 +114,7 @@ class Process:
         if batch:
             self.engine.write(batch)
             self._note_votes(ready)
-        for ordinal, message in ready.messages:
+        for ordinal, message in ready.messages + ready.beats:
             self._sending(message)
             self.world.send(self, ordinal, message)
         self._unflushed.append((ready.number, self.engine.written, ready.messages_after_flush))

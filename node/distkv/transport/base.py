@@ -7,10 +7,15 @@ from typing import NamedTuple, Protocol
 
 
 class Lane(IntEnum):
-    """Control always goes ahead of bulk."""
+    """Control always goes ahead of bulk.
+
+    A beat is lost if the network loses it, and is in no order: for what is said again anyway.
+    Nobody acknowledges it, so a heartbeat and its answer are two datagrams and no timer.
+    """
 
     CONTROL = 0
     BULK = 1
+    BEAT = 2
 
 
 STREAMS = 64

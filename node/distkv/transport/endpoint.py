@@ -242,7 +242,8 @@ class Endpoint:
                 return
             self._timer.cancel()
         self._timer_at = due
-        self._timer = self._loop.call_later(max(due - now, TIMER_RESOLUTION), self._fired)
+        # The loop's clock lags behind: without the addition most timers fire too early, twice.
+        self._timer = self._loop.call_later(due - now + TIMER_RESOLUTION, self._fired)
 
     def _fired(self) -> None:
         self._timer = None

@@ -518,4 +518,4 @@ class Hub:
                 peer.session.refused_size(size, now)
 
 
-_LANES = (Lane.CONTROL, Lane.BULK)
+_LANES = (Lane.CONTROL, Lane.BULK, Lane.BEAT)

@@ -17,6 +17,13 @@ LARGEST_DATAGRAM = 61_440
 """Upper end of the size search; UDP over IPv4 ends at 65,507."""
 
 
+BEAT_BYTES = 512
+"""Largest beat: two and an acknowledgement fit every datagram."""
+
+BEATS_WAITING = 16
+"""Beats that wait for the next datagram; of more, the oldest are worth the least."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Sizes are bytes, times are seconds.

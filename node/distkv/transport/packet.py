@@ -12,6 +12,7 @@ Each direction has its own packet numbers, never used twice; the number is the n
     CREDIT   (1) control (8) bulk (8)               see `incoming`
     CLOSE    (1) reason (1)
     WHOLE    (1) place (1) sequence (4) length (2)  payload
+    BEAT     (1) length (2)  payload that nobody acknowledges or repeats
     PART     (1) place (1) sequence (4) total (4) offset (4) length (2)  piece of the payload
 
 `place` is lane << 6 | stream. An ACK's first run holds the packets largest - run ... largest;
@@ -42,6 +43,7 @@ CREDIT = 0x03
 CLOSE = 0x04
 WHOLE = 0x10
 PART = 0x11
+BEAT = 0x12
 
 PING_FRAME = bytes([PING])
 
@@ -52,6 +54,7 @@ DELAY_UNIT = 16e-6
 CREDIT_FRAME = Struct(">BQQ")
 CLOSE_FRAME = Struct(">BB")
 WHOLE_FRAME = Struct(">BBIH")
+BEAT_FRAME = Struct(">BH")
 PART_FRAME = Struct(">BBIIIH")
 
 STREAM_BITS = 6

@@ -8,6 +8,8 @@ from distkv.transport.packet import (
     ACK_RUN,
     ACK_RUNS_LIMIT,
     DELAY_UNIT,
+    Malformed,
+    expand,
 )
 
 RUNS_LIMIT = 256
@@ -100,3 +102,24 @@ class Received:
             if high - low > 0xFFFF:
                 break
         return ACK_FRAME.pack(ACK, top & 0xFFFFFFFF, units, run, len(runs)) + b"".join(runs)
+
+
+def parse_ack(plain: bytes, at: int, next_number: int) -> tuple[list[tuple[int, int]], float, int]:
+    """The ACK frame at `at`: (runs (lowest, highest) newest first, delay in seconds, its end).
+
+    `next_number`: the first that was not sent yet. Raises Malformed.
+    """
+    _, low, delay, run, extra = ACK_FRAME.unpack_from(plain, at)
+    at += ACK_FRAME.size
+    top = expand(low, next_number - 1)
+    bottom = top - run
+    runs = [(bottom, top)]
+    for _ in range(extra):
+        gap, run = ACK_RUN.unpack_from(plain, at)
+        at += ACK_RUN.size
+        high = bottom - gap - 2
+        bottom = high - run
+        runs.append((bottom, high))
+    if top >= next_number or bottom < 0:
+        raise Malformed("acknowledgement of a packet never sent")
+    return runs, delay * DELAY_UNIT, at

@@ -11,7 +11,9 @@ from struct import error as struct_error
 
 from cryptography.exceptions import InvalidTag
 
+from distkv.transport import beats
 from distkv.transport.base import Identity
+from distkv.transport.beats import Beats, take_beat
 from distkv.transport.congestion import Congestion
 from distkv.transport.connection import REASONS, Parameters, Statistics
 from distkv.transport.incoming import IncomingLane, Messages
@@ -20,16 +22,14 @@ from distkv.transport.options import BASE_DATAGRAM, Options
 from distkv.transport.outgoing import Chunk, OutgoingLane
 from distkv.transport.packet import (
     ACK,
-    ACK_FRAME,
     ACK_NOW,
-    ACK_RUN,
+    BEAT,
     CLOSE,
     CLOSE_FRAME,
     CREDIT,
     CREDIT_FRAME,
     DATA,
     DATAGRAM_OVERHEAD,
-    DELAY_UNIT,
     HEADER,
     HEADER_BYTES,
     NONCE,
@@ -46,11 +46,14 @@ from distkv.transport.packet import (
     expand,
 )
 from distkv.transport.probing import BLACK_HOLE_TIMEOUTS, SizeSearch
-from distkv.transport.ranges import Received
+from distkv.transport.ranges import Received, parse_ack
 from distkv.transport.recovery import Packet, Recovery
 
 CONTROL_RESERVE = 64 * 1024
 """Bytes the control lane may have in flight beyond the congestion window."""
+SIGN_SHARE = 0.75
+"""A sign of life may be this early (of its interval) when there is a wake-up anyway: one for
+several peers."""
 PING_EVERY = 10
 """Each so-manieth sign of life asks for an acknowledgement, for the round-trip time."""
 
@@ -88,6 +91,7 @@ class Session:
         )
         self._control_in = IncomingLane(0, options.control_window, options.control_message)
         self._bulk_in = IncomingLane(1, options.bulk_window, options.bulk_message)
+        self._beats = Beats()
         self._ack_due: float | None = None
         self._newest_arrival = now
         self._credit_due = False
@@ -170,6 +174,8 @@ class Session:
                 eliciting = True
             elif kind == ACK:
                 at = self._ack_frame(plain, at, now)
+            elif kind == BEAT:
+                at = take_beat(plain, at, out)
             elif kind == PART:
                 at = self._part(plain, at, out)
                 eliciting = True
@@ -216,21 +222,9 @@ class Session:
         return end
 
     def _ack_frame(self, plain: bytes, at: int, now: float) -> int:
-        _, low, delay, run, extra = ACK_FRAME.unpack_from(plain, at)
-        at += ACK_FRAME.size
         recovery = self._recovery
-        top = expand(low, recovery.next_number - 1)
-        bottom = top - run
-        runs = [(bottom, top)]
-        for _ in range(extra):
-            gap, run = ACK_RUN.unpack_from(plain, at)
-            at += ACK_RUN.size
-            high = bottom - gap - 2
-            bottom = high - run
-            runs.append((bottom, high))
-        if top >= recovery.next_number or bottom < 0:
-            raise Malformed("acknowledgement of a packet never sent")
-        arrived, lost = recovery.acknowledged(runs, delay * DELAY_UNIT, now)
+        runs, delay, at = parse_ack(plain, at, recovery.next_number)
+        arrived, lost = recovery.acknowledged(runs, delay, now)
         for packet in arrived:
             for chunk in packet[2]:
                 if chunk.lane.acknowledge(chunk):
@@ -256,14 +250,16 @@ class Session:
 
     def send(self, lane: int, stream: int, payload: bytes) -> bool:
         """Queue a message; False if the lane's queue is full. Raises ValueError if too large."""
-        if (self._bulk_out if lane else self._control_out).push(stream, payload):
-            self._messages_sent += 1
-            return True
-        return False
+        if lane == beats.LANE:
+            self._beats.push(payload)
+        elif not (self._bulk_out if lane else self._control_out).push(stream, payload):
+            return False
+        self._messages_sent += 1
+        return True
 
     def queued(self, lane: int) -> int:
         """Bytes of that lane the peer has not acknowledged, with their overhead."""
-        return (self._bulk_out if lane else self._control_out).queued
+        return (self._bulk_out if lane else self._control_out).queued if lane != beats.LANE else 0
 
     def transmit(self, now: float) -> list[bytes]:
         """Datagrams to send now, at most `Options.burst` bytes; see `timeout` for the next."""
@@ -307,8 +303,8 @@ class Session:
         lane = self._bulk_out
         bulk = (lane.active or lane.lost) and lane.ready() and self._bulk_allowed(now)
         due = self._ack_due
-        if not (control or bulk or self._ping or self._credit_due):
-            if now >= self.last_sent + self._options.ping_interval:
+        if not (control or bulk or self._ping or self._credit_due or self._beats.waiting):
+            if now >= self.last_sent + SIGN_SHARE * self._options.ping_interval:
                 self._signs += 1
                 self._ping = self._signs % PING_EVERY == 0
             elif due is None or due > now:
@@ -324,6 +320,8 @@ class Session:
                 parts.append(frame)
                 room -= len(frame)
             self._ack_due = None
+        beaten = self._beats.fill(room, parts) if self._beats.waiting else 0
+        room -= beaten
         eliciting, room = self._small_frames(parts, room)
         if control:
             room = self._control_out.fill(room, parts, chunks, number)
@@ -334,7 +332,7 @@ class Session:
                 self._congestion.paced(before - room, recovery.srtt, now)
         credit = eliciting == CREDIT
         if not chunks and not eliciting:
-            if (control or bulk) and (due is None or due > now):
+            if (control or bulk) and not beaten and (due is None or due > now):
                 # the lanes had nothing that fits or is granted: send nothing for them
                 self._ack_due = due
                 if now < self.last_sent + self._options.ping_interval:
@@ -408,7 +406,7 @@ class Session:
         It may be too early: the three times that only ever move on are looked at again when
         the earliest of them has passed.
         """
-        if self._ping or self._credit_due:
+        if self._ping or self._credit_due or self._beats.waiting:
             return now
         when = self._idle_until
         if now >= when or self._search.when < when:

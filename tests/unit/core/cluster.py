@@ -47,7 +47,7 @@ class Node:
             self.engine.write(ready.writes + self.machine.drain_writes())
             self.unflushed.append(ready)
             self.reads += ready.reads
-            sent += ready.messages
+            sent += ready.messages + ready.beats
         return sent
 
     def flush(self) -> list[tuple[int, Message]]:

@@ -14,6 +14,8 @@ from distkv.transport.base import Lane
 from distkv.transport.packet import (
     ACK,
     ACK_FRAME,
+    BEAT,
+    BEAT_FRAME,
     CREDIT,
     DATA,
     HEADER,
@@ -146,6 +148,7 @@ def test_authentic_nonsense_is_no_exception(kinds: list[int], filler: bytes) -> 
         PART_FRAME.pack(PART, 0, 0, 10, 8, 4) + b"past",
         PART_FRAME.pack(PART, 0, 0, 1 << 31, 0, 4) + b"huge",
         bytes([CREDIT]) + b"cut",
+        BEAT_FRAME.pack(BEAT, 1_000) + b"short",
         b"\x77",
     ],
     ids=[
@@ -157,6 +160,7 @@ def test_authentic_nonsense_is_no_exception(kinds: list[int], filler: bytes) -> 
         "piece-outside",
         "huge-message",
         "cut-credit",
+        "cut-beat",
         "unknown-frame",
     ],
 )
