@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distkv.transport import handshake
+from distkv.transport.agenda import Agenda
 from distkv.transport.base import STREAMS, UNKNOWN_GENERATION, Handler, Identity, Lane
 from distkv.transport.connection import (
     KEY_RETIRED,
@@ -27,7 +28,7 @@ from distkv.transport.keys import ClusterKey, KeyRing, connection_keys
 from distkv.transport.options import DEFAULT_OPTIONS, Options
 from distkv.transport.packet import DATA, DATAGRAM_OVERHEAD, HEADER, HELLO, WELCOME
 from distkv.transport.peers import Address, Dial, HalfOpen, Peer, PeerStatistics, parameters
-from distkv.transport.session import Session
+from distkv.transport.session import DUPLICATE, Session
 
 Datagrams = list[tuple[Address, list[bytes]]]
 
@@ -38,8 +39,6 @@ IGNORE_ATTEMPTS = 2
 HIGHER_WAITS = 0.03
 """Head start (seconds) of the lower ordinal's greeting."""
 REFUSED_WAIT = 1.0
-_ALL = float("-inf")
-_NEVER = float("inf")
 
 
 class Hub:
@@ -67,10 +66,7 @@ class Hub:
         self._session_keys: dict[int, ClusterKey] = {}
         self._hellos: dict[bytes, float] = {}
         self._out: Datagrams = []
-        self._touched: dict[int, Peer] = {}
-        """Peers with something new to send, or to wait for, since they were looked at last."""
-        self._due = _ALL
-        """When the others must be looked at; _ALL: at once."""
+        self._agenda = Agenda(self._peers)
         self.closed = False
 
     # ---- what the node asks ------------------------------------------------------------------
@@ -78,7 +74,7 @@ class Hub:
     def set_peer(self, ordinal: int, address: Address, now: float) -> None:
         """Keep a connection to `ordinal`; call again when its address is another one."""
         assert ordinal != self.identity.ordinal, "a node does not connect to itself"
-        self._due = _ALL
+        self._agenda.all()
         peer = self._peer(ordinal)
         if not peer.wanted:
             peer.wanted = True
@@ -119,7 +115,7 @@ class Hub:
         peer = self._peers.get(ordinal)
         if peer is None or peer.session is None:
             return False
-        self._touched[ordinal] = peer
+        self._agenda.touched[ordinal] = peer
         return peer.session.send(lane, stream, payload)
 
     def queued(self, ordinal: int, lane: Lane) -> int:
@@ -162,17 +158,15 @@ class Hub:
             if peer is not None:
                 session = peer.session
                 assert session is not None
-                self._touched[peer.ordinal] = peer
                 messages = session.receive(kind, low, datagram, now)
                 if messages is None:
                     self._suspect(address, "bad_tag", f"connection of node {peer.ordinal}")
-                else:
+                elif messages is not DUPLICATE:
+                    self._agenda.touched[peer.ordinal] = peer
                     self._deliver(peer, session, messages, address, now)
             elif connection in self._half_open:
-                self._due = _ALL
                 self._confirm(connection, kind, low, datagram, address, now)
             return
-        self._due = _ALL
         try:
             if kind == HELLO:
                 self._hello(bytes(datagram), address, now)
@@ -304,6 +298,7 @@ class Hub:
                 return
             peer.dial = None
             peer.dial_at = now + self._options.dial_timeout_limit
+            self._agenda.all()
         self._half_open_for(peer, key, datagram, greeting, address, now)
 
     def _answer(
@@ -330,6 +325,7 @@ class Hub:
         address: Address,
         now: float,
     ) -> None:
+        self._agenda.all()
         if peer.half_open is not None:
             del self._half_open[peer.half_open.session.local]
         elif len(self._half_open) >= self._options.half_open_limit:
@@ -367,6 +363,7 @@ class Hub:
             self._suspect(address, kind, f"answer of {greeting.identity}")
             peer.dial = None
             peer.dial_at = now + REFUSED_WAIT
+            self._agenda.all()
             return
         keys = connection_keys(dial.key, dial.hello, datagram, initiator=True)
         rtt = max(now - dial.started, 1e-5)
@@ -407,6 +404,7 @@ class Hub:
             old = peer.session.peer
             same = (old.incarnation, old.boot) == (session.peer.incarnation, session.peer.boot)
             self._drop(peer, "reconnected" if same else "restarted", REPLACED, now)
+        self._agenda.all()
         peer.dial = None
         peer.attempts = 0
         peer.session = session
@@ -427,7 +425,7 @@ class Hub:
     def _gone(self, peer: Peer, reason: str, now: float) -> None:
         session = peer.session
         assert session is not None
-        self._due = _ALL
+        self._agenda.all()
         peer.session = None
         peer.dial_at = now + (HIGHER_WAITS if peer.ordinal < self.identity.ordinal else 0.0)
         del self._connections[session.local]
@@ -439,8 +437,7 @@ class Hub:
     def poll(self, now: float) -> Datagrams:
         """What to send now: (address, datagrams of it in order)."""
         out, self._out = self._out, []
-        looked_at = self._touched if now < self._due else self._peers
-        for peer in looked_at.values():
+        for peer in self._agenda.due(now):
             session = peer.session
             if session is not None:
                 datagrams = session.transmit(now)
@@ -450,44 +447,11 @@ class Hub:
 
     def timeout(self, now: float) -> float | None:
         """When `on_timer` and then `poll` must be called; None: never. It may be too early."""
-        if self._out:
-            return now
-        touched = self._touched
-        if now < self._due:
-            when = self._due
-            for peer in touched.values():
-                session = peer.session
-                if session is not None:
-                    due = session.timeout(now)
-                    if due < when:
-                        when = due
-        else:
-            found = self._timeout_of_all(now)
-            when = _NEVER if found is None else found
-        touched.clear()
-        self._due = when
-        return None if when == _NEVER else when
-
-    def _timeout_of_all(self, now: float) -> float | None:
-        when: float | None = None
-        for peer in self._peers.values():
-            session = peer.session
-            if session is not None:
-                due = session.timeout(now)
-                if when is None or due < when:
-                    when = due
-            elif peer.wanted:
-                due = peer.dial.deadline if peer.dial is not None else peer.dial_at
-                if when is None or due < when:
-                    when = due
-            half_open = peer.half_open
-            if half_open is not None and (when is None or half_open.deadline < when):
-                when = half_open.deadline
-        return when
+        return now if self._out else self._agenda.timeout(now)
 
     def on_timer(self, now: float) -> bool:
         """Losses, silence, greetings; whether a peer went down. Harmless when called early."""
-        self._due = _ALL
+        self._agenda.all()
         down = False
         for peer in list(self._peers.values()):
             half_open = peer.half_open
@@ -512,7 +476,7 @@ class Hub:
 
     def refused_size(self, address: Address, size: int, now: float) -> None:
         """The local interface takes no datagram of `size` bytes towards `address`."""
-        self._due = _ALL
+        self._agenda.all()
         for peer in self._peers.values():
             if peer.session is not None and peer.address == address:
                 peer.session.refused_size(size, now)

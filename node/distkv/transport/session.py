@@ -58,6 +58,10 @@ PING_EVERY = 10
 """Each so-manieth sign of life asks for an acknowledgement, for the round-trip time."""
 
 
+DUPLICATE: Messages = []
+"""Returned for a datagram that was seen before, authentic or not; never changed."""
+
+
 class Session:
     """State of one connection. `closed`: why it ended, once it did."""
 
@@ -128,7 +132,7 @@ class Session:
         out: Messages = []
         if received.seen(number):
             self._duplicates += 1
-            return out
+            return DUPLICATE
         try:
             plain = self._open.decrypt(
                 NONCE.pack(number), datagram[HEADER_BYTES:], datagram[:HEADER_BYTES]

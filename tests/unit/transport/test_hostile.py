@@ -122,7 +122,7 @@ def sealed(session: Session, plain: bytes) -> bytes:
 
 
 @given(
-    st.lists(st.sampled_from([0, 1, 2, 3, 4, 0x10, 0x11, 9, 255]), max_size=6),
+    st.lists(st.sampled_from([0, 1, 2, 3, 4, 0x10, 0x11, 0x12, 9, 255]), max_size=6),
     st.binary(max_size=80),
 )
 @settings(max_examples=200, deadline=None)
