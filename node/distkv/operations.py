@@ -111,6 +111,16 @@ class Expire(NamedTuple):
     mode: ExpireMode = ExpireMode.ALWAYS
 
 
+class Check(NamedTuple):
+    """Changes nothing: the other mutations of its write happen only if the condition is met.
+
+    Result: True.
+    """
+
+    key: bytes
+    condition: Condition
+
+
 class Increment(NamedTuple):
     """Add to a decimal integer (64-bit, absent counts as 0). Result: the new value."""
 
@@ -136,13 +146,13 @@ class Flush(NamedTuple):
     """Remove every key (FLUSHDB)."""
 
 
-Mutation = Put | Delete | Expire | Increment | IncrementFloat | Append | Flush
+Mutation = Put | Delete | Expire | Check | Increment | IncrementFloat | Append | Flush
 
 
 class Write(NamedTuple):
     """All or none. Result: list with one result per mutation:
 
-    Put -> Written; Delete -> Written; Expire -> bool; Increment -> int;
+    Put -> Written; Delete -> Written; Expire -> bool; Check -> True; Increment -> int;
     IncrementFloat -> bytes; Append -> int; Flush -> int (keys removed).
     If a condition is not met the whole write fails with ConditionFailed.
 

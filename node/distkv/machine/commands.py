@@ -27,6 +27,7 @@ from distkv.data.messages import Code
 from distkv.ids import Ballot, Member, ValueId
 from distkv.operations import (
     Append,
+    Check,
     Condition,
     Delete,
     Expire,
@@ -248,6 +249,8 @@ def _wire(mutation: Mutation, dispersed: Dispersed | None) -> WireMutation:
     if type(mutation) is Expire:
         how, when = _wire_expiry(mutation.expiry)
         return (EXPIRE, _key(mutation.key), int(mutation.mode), how, when)
+    if type(mutation) is Check:
+        return wire_check(mutation.key, mutation.condition)
     if type(mutation) is Increment:
         if not -(2**63) <= mutation.delta < 2**63:
             raise ValueError("delta is not a 64-bit integer")

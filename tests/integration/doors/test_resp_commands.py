@@ -316,6 +316,9 @@ def test_large_values(protocol: int) -> None:
         assert await r.set("a", value, nx=True) is None
         assert await r.getex("c", ex=100) == value
         assert await r.ttl("c") == 100
+        # Over at once: what was being read is answered all the same.
+        assert await r.getex("c", exat=1) == value
+        assert await r.exists("c") == 0
         with pytest.raises(ResponseError, match="leave out GET, or the condition"):
             await r.set("a", value, nx=True, get=True)
         with pytest.raises(ResponseError, match="syntax error"):

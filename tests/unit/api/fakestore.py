@@ -311,6 +311,8 @@ class FakeStore:
             previous = self._value(m.key) if m.previous else None
             self.rows.pop(m.key, None)
             return op.Written(0, old is not None, previous)
+        if isinstance(m, op.Check):
+            return True
         if isinstance(m, op.Expire):
             return self._expire_key(m, old)
         if isinstance(m, op.Append):

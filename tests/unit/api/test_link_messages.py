@@ -25,6 +25,7 @@ signed = st.integers(-(2**63), 2**63 - 1)
 mutations = st.one_of(
     st.builds(op.Put, keys, st.binary(max_size=99), expiries, conditions, st.booleans()),
     st.builds(op.Delete, keys, conditions, st.booleans()),
+    st.builds(op.Check, keys, conditions),
     st.builds(op.Expire, keys, expiries, st.sampled_from(op.ExpireMode)),
     st.builds(op.Increment, keys, signed),
     st.builds(op.IncrementFloat, keys, st.binary(max_size=20)),

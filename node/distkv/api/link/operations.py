@@ -10,6 +10,7 @@ from distkv.api.link.frames import LinkError
 from distkv.ids import SESSION_BYTES
 from distkv.operations import (
     Append,
+    Check,
     Condition,
     Count,
     Delete,
@@ -33,7 +34,7 @@ from distkv.operations import (
 )
 
 _WRITE, _GET, _GET_MANY, _STAT, _SCAN, _COUNT, _OPEN = range(7)
-_PUT, _DELETE, _EXPIRE, _INCREMENT, _INCREMENT_FLOAT, _APPEND, _FLUSH = range(7)
+_PUT, _DELETE, _EXPIRE, _INCREMENT, _INCREMENT_FLOAT, _APPEND, _FLUSH, _CHECK = range(8)
 
 _INT64 = 2**63
 
@@ -64,6 +65,8 @@ def _mutation_to_plain(m: Mutation, name_upload: Callable[[Upload], int]) -> lis
         return [_DELETE, m.key, m.condition, m.previous]
     if isinstance(m, Expire):
         return [_EXPIRE, m.key, m.expiry, m.mode]
+    if isinstance(m, Check):
+        return [_CHECK, m.key, m.condition]
     if isinstance(m, Increment):
         return [_INCREMENT, m.key, m.delta]
     if isinstance(m, IncrementFloat):
@@ -149,6 +152,9 @@ class OperationReader:
         if kind == _EXPIRE:
             key, expiry, mode = checks.fields(plain, 3)
             return Expire(self._key(key), _expiry(expiry), ExpireMode(checks.number(mode, 0, 4)))
+        if kind == _CHECK:
+            key, condition = checks.fields(plain, 2)
+            return Check(self._key(key), _condition(condition))
         if kind == _INCREMENT:
             key, delta = checks.fields(plain, 2)
             return Increment(self._key(key), checks.number(delta, -_INT64, _INT64 - 1))

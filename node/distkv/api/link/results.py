@@ -11,6 +11,7 @@ from distkv.api.link.frames import INLINE_MAX, LinkError
 from distkv.errors import DistKVError
 from distkv.operations import (
     Append,
+    Check,
     Count,
     Delete,
     Download,
@@ -132,7 +133,7 @@ class ResultReader:
         if isinstance(mutation, Put | Delete):
             version, existed, previous = checks.items(plain, 3)
             return Written(checks.number(version), checks.flag(existed), self._value(previous))
-        if isinstance(mutation, Expire):
+        if isinstance(mutation, Expire | Check):
             return checks.flag(plain)
         if isinstance(mutation, IncrementFloat):
             return checks.octets(plain)

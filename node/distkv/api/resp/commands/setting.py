@@ -18,6 +18,7 @@ from distkv.errors import ConditionFailed
 from distkv.operations import (
     ANYTHING,
     NEVER,
+    Check,
     Condition,
     Delete,
     Expire,
@@ -26,6 +27,7 @@ from distkv.operations import (
     Must,
     Put,
     Stat,
+    Value,
     Write,
 )
 
@@ -154,27 +156,31 @@ def getex(connection: RespConnection, arguments: list[Any]) -> Awaited:
 
 
 async def _getex(call: Call, arguments: list[Any]) -> Reply:
-    """Put the value again with the new expiry if the version is still the one read.
+    """The value, and its new expiry if the version is still the one read.
 
-    A value too large to be held gets its new expiry first and is then read: another write
-    between the two shows its own value, with its own expiry.
+    What is being streamed is read on from its shards, which stay for a while even if the new
+    expiry is over at once.
     """
     key, expiry = arguments
     while True:
         found: Any = await call.store.execute(Get(key), call.deadline)
         if found is None:
             return encode.nil(call.resp3)
-        if not isinstance(found.data, bytes):
-            found.data.close()
-            await write(call, Expire(key, expiry))
-            found = await call.store.execute(Get(key), call.deadline)
-            return encode.value(found, call.resp3)
-        condition = Condition(Must.HAVE_VERSION, found.meta.version)
+        unchanged = Check(key, Condition(Must.HAVE_VERSION, found.meta.version))
         try:
-            await write(call, Put(key, found.data, expiry, condition))
+            await write(call, unchanged, Expire(key, expiry))
         except ConditionFailed:
+            _let_go(found)
             continue
+        except BaseException:
+            _let_go(found)
+            raise
         return encode.value(found, call.resp3)
+
+
+def _let_go(value: Value) -> None:
+    if not isinstance(value.data, bytes):
+        value.data.close()
 
 
 def _encode_existed(results: Any, _resp3: bool) -> Reply:
