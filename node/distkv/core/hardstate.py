@@ -74,15 +74,18 @@ class PeerRecord:
 class PeerRecords:
     """Durable counts per ordinal; rows are written lazily by `save`."""
 
-    __slots__ = ("_grace", "_outbox", "_witness", "records", "suspicions")
+    __slots__ = ("_every", "_grace", "_outbox", "_save_at", "_witness", "records", "suspicions")
 
-    def __init__(self, outbox: Outbox, grace: int, witness: Witness) -> None:
+    def __init__(self, outbox: Outbox, grace: int, every: int, witness: Witness) -> None:
+        """`grace`, `every`: ticks before a suspicion, and between two times of saving."""
         self.records: dict[int, PeerRecord] = {}
         self.suspicions: list[Member] = []
         """Peers found to have lost durable state, for status and log."""
         self._outbox = outbox
         self._grace = grace
         self._witness = witness
+        self._every = every
+        self._save_at = 0
 
     def counts(self, sender: Member, durable: int, now: int) -> bool:
         """Note `durable`; False if what this peer says must not be counted.
@@ -116,6 +119,12 @@ class PeerRecords:
         """Whether votes of this incarnation count."""
         record = self.records.get(member.ordinal)
         return record is None or record.incarnation != member.incarnation or not record.regressed
+
+    def tick(self, now: int) -> None:
+        """Save now and then."""
+        if now >= self._save_at:
+            self._save_at = now + self._every
+            self.save()
 
     def save(self) -> None:
         """Write what changed; nobody waits for it."""

@@ -21,6 +21,8 @@ class ReplicaOptions:
     """Spread of the start of elections that a lost connection or a refusal makes urgent."""
     retry: int = 100
     """Wait before a lost LearnRequest or Prepare is sent again."""
+    look_again: int = 250
+    """How often a follower at least looks what it has to ask for."""
     resend: int = 200
     """First wait before accepts without an answer are sent again; doubles up to resend_max."""
     resend_max: int = 2000

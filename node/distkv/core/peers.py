@@ -21,6 +21,7 @@ class Peers:
         "_ballot",
         "_choose_at",
         "_heartbeat",
+        "_lazy",
         "_learners",
         "_own",
         "_own_since",
@@ -42,6 +43,7 @@ class Peers:
         """Whether entries may be kept back from voters that no quorum needs."""
         self._spread = Spread(shared.options)
         self._choose_at = 0
+        self._lazy = shared.options.ticks(shared.options.lazy)
         self._heartbeat = shared.options.ticks(shared.options.heartbeat)
         self._own = 0
         self._own_since = -1
@@ -72,12 +74,14 @@ class Peers:
         self._choose_at = shared.now + shared.options.ticks(shared.options.choose_again)
         self._spread.choose(self.voters, shared.configuration.phase_two - 1)
 
-    def lost(self, peer: Progress) -> None:
-        """Its connection broke, or is a new one: others may have to make up the quorum."""
-        peer.lost()
-        if peer.eager:
-            self._spread.until = self._shared.now
-            self._choose()
+    def lost_at(self, ordinal: int) -> None:
+        """The connection there broke, or is a new one: others may have to make up the quorum."""
+        for peer in self.all.values():
+            if peer.member.ordinal == ordinal:
+                peer.lost()
+                if peer.eager:
+                    self._spread.until = self._shared.now
+                    self._choose()
 
     def match_of(self, member: Member) -> int:
         """What the peer durably holds, as far as we know."""
@@ -186,8 +190,7 @@ class Peers:
 
     def next_tick(self, next_slot: int, reads_since: int) -> int:
         """Tick at which `tick` or `send` has something to do; it may be too early."""
-        options = self._shared.options
-        heartbeat, lazy = self._heartbeat, options.ticks(options.lazy)
+        heartbeat, lazy = self._heartbeat, self._lazy
         hedge = self._spread.hedge
         due = reads_since + hedge if reads_since >= 0 and self.thrifty else _NEVER
         for peer in self.all.values():
@@ -245,7 +248,7 @@ class Peers:
             return True
         if peer.held_since < 0:
             return False
-        if peer.held_since <= shared.now - options.ticks(options.lazy):
+        if peer.held_since <= shared.now - self._lazy:
             return True
         entries = shared.log.entries
         for slot in range(peer.held_upto + 1, next_slot):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from distkv.core.messages import ReadReply, ReadRequest
 from distkv.core.shared import Shared
+from distkv.ids import Member
 
 
 class _Reader(NamedTuple):
@@ -131,7 +132,7 @@ class AskedReads:
         self._deadlines[token] = self._shared.now + options.ticks(options.read_timeout)
         self._shared.out.send(leader, ReadRequest(token))
 
-    def on_reply(self, message: ReadReply) -> None:
+    def on_reply(self, sender: Member, message: ReadReply) -> None:
         """A late or repeated reply is ignored."""
         if self._deadlines.pop(message.token, None) is not None:
             self._shared.out.reads.append((message.token, message.slot))

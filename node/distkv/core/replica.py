@@ -56,10 +56,6 @@ from distkv.ids import Ballot, Member
 from distkv.machine.interface import StateMachine
 from distkv.storage.base import Engine
 
-SAVE_PEERS_MS = 1000
-FOLLOWER_TICK_MS = 250
-"""How often a follower looks what it has to ask for again."""
-
 
 class Replica:
     """Facade of the core. Not thread-safe. After every call that may have changed something,
@@ -101,14 +97,13 @@ class Replica:
         self._learners: list[Member] = []
         self._flushes: deque[tuple[int, int]] = deque()
         self._voter = shared.configuration.is_voter(me)
-        self._save_at = 0
         # What was read may sit in the page cache only: nothing counts before one flush.
         self._out.must_flush = True
         self._handlers: dict[type, Callable[[Member, Any], None]] = {
             Accept: self._on_accept,
             Accepted: self._on_accepted,
             ReadRequest: self._on_read_request,
-            ReadReply: self._on_read_reply,
+            ReadReply: self._asked.on_reply,
             Prepare: self._on_prepare,
             Promise: self._on_promise,
             Refuse: self._on_refuse,
@@ -255,9 +250,7 @@ class Replica:
         """The transport lost that peer (a hint)."""
         leader = self._leader_member
         if self._leader is not None:
-            for peer in self._leader.peers.all.values():
-                if peer.member.ordinal == ordinal:
-                    self._leader.peers.lost(peer)
+            self._leader.peers.lost_at(ordinal)
         elif leader is not None and leader.ordinal == ordinal:
             self._set_leader(None)
             self._election.leader_lost()
@@ -266,9 +259,7 @@ class Replica:
         """The transport reached that peer, perhaps again (a hint)."""
         self._acceptor.answer_next()
         if self._leader is not None:
-            peer = self._leader.peers.all.get(member)
-            if peer is not None:
-                self._leader.peers.lost(peer)
+            self._leader.peers.lost_at(member.ordinal)
 
     # -- inputs
 
@@ -289,15 +280,13 @@ class Replica:
         led = self._leader is not None or self._election.hears_leader()
         self._catchup.tick(led)
         self._asked.tick()
-        if shared.now >= self._save_at:
-            self._save_at = shared.now + self.options.ticks(SAVE_PEERS_MS)
-            shared.peers.save()
+        shared.peers.tick(shared.now)
 
     def ticks_to_wait(self) -> int:
         """After so many ticks (at least one) `tick` has something to do; it may be sooner than
         that, and calling it earlier does no harm."""
         shared = self._shared
-        due = shared.now + self.options.ticks(FOLLOWER_TICK_MS)
+        due = shared.now + self.options.ticks(self.options.look_again)
         if self._leader is not None:
             due = self._leader.next_tick()
         elif shared.may_vote():
@@ -505,9 +494,6 @@ class Replica:
             self._leader.read(sender, message.token)
         else:
             self._out.send(sender.ordinal, ReadReply(message.token, -1))
-
-    def _on_read_reply(self, sender: Member, message: ReadReply) -> None:
-        self._asked.on_reply(message)
 
     def _on_transfer(self, sender: Member, message: Transfer) -> None:
         follows = sender == self._leader_member and message.ballot == self._acceptor.ballot

@@ -13,6 +13,8 @@ from distkv.core.witness import Witness
 from distkv.ids import Member
 from distkv.machine.interface import StateMachine
 
+_SAVE_PEERS_MS = 1000
+
 
 class Shared:
     """`now`: ticks since the start. `wall`: the clock, ms, used for stamps only."""
@@ -46,7 +48,12 @@ class Shared:
         self.log = Log(self.out)
         self.hard = HardState(self.out)
         self.witness = Witness()
-        self.peers = PeerRecords(self.out, options.ticks(options.election_max), self.witness)
+        self.peers = PeerRecords(
+            self.out,
+            options.ticks(options.election_max),
+            options.ticks(_SAVE_PEERS_MS),
+            self.witness,
+        )
         self.durable = 0
         """Number of the last Ready known to be flushed."""
         self.admitted = 1

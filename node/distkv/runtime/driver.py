@@ -28,7 +28,8 @@ log = logging.getLogger("distkv.driver")
 FULL_RETRY_SECONDS = 1.0
 COMPACT_BYTES_MIN = 256 * 1024
 """Bytes that compaction may copy in one step between turns: a few milliseconds at most."""
-TIMER_SECONDS = 0.005
+TIMER_SECONDS = 0.010
+"""Consensus may be called so much too late; nothing there is due sooner."""
 TURNS_IN_A_ROW = 4
 """Turns that a flush made necessary, before other work of the loop goes first."""
 COMPACT_IDLE_SECONDS = 0.5
@@ -351,7 +352,9 @@ class Driver:
         """One timer; one that fires too early is cheaper than cancelling it at every turn,
         and one that fires soon cheaper than asking when it should."""
         if self._timer is not None and self._timer_at <= self._loop.time() + TIMER_SECONDS:
-            return
+            flow = self.member.kernel.next_timer()
+            if flow is None or flow >= self._timer_at:
+                return
         when = self.member.next_timer()
         if self._timer is not None:
             if self._timer_at <= when:
