@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from distkv.core.options import ReplicaOptions
 from distkv.errors import BadRequest, DistKVError
 from distkv.ids import Member as Seated
 from distkv.member import admission, layouts
@@ -37,7 +36,7 @@ class Alone:
             DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
             self.engine,
             random.Random(1),
-            MemberOptions(ReplicaOptions(tick=25)),
+            MemberOptions(),
             lambda ordinal, lane: 1 << 20,
             lambda text: None,
         )

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from distkv.core.options import ReplicaOptions
 from distkv.errors import DiskFull, DistKVError, NoQuorum, ShuttingDown
 from distkv.member.identity import DirectoryIdentity, founding_row
 from distkv.member.member import Member
@@ -36,7 +35,7 @@ class Lone:
             DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
             engine,
             random.Random(1),
-            MemberOptions(ReplicaOptions(tick=5)),
+            MemberOptions(),
             lambda ordinal, lane: 1 << 20,
             lambda text: None,
         )
