@@ -277,14 +277,12 @@ class Replica:
                 self._resign()
         elif shared.may_vote():
             self._tick_follower()
-        led = self._leader is not None or self._election.hears_leader()
-        self._catchup.tick(led)
+        self._catchup.tick(self._leader is not None or self._election.hears_leader())
         self._asked.tick()
         shared.peers.tick(shared.now)
 
     def ticks_to_wait(self) -> int:
-        """After so many ticks (at least one) `tick` has something to do; it may be sooner than
-        that, and calling it earlier does no harm."""
+        """After so many ticks, at least one, `tick` may have something to do; or earlier."""
         shared = self._shared
         due = shared.now + self.options.ticks(self.options.look_again)
         if self._leader is not None:

@@ -323,9 +323,7 @@ class Member:
         when = self._next_greeting
         seat = self.seat
         if seat is not None:
-            wait = seat.replica.ticks_to_wait() * self.options.tick
-            self._next_tick = self._ticked + wait
-            when = min(when, self._next_tick)
+            when = min(when, self._plan_tick(seat))
         timer = self.kernel.next_timer()
         return when if timer is None else min(timer, when)
 
@@ -347,10 +345,15 @@ class Member:
                 ticks = int((now - self._ticked) / tick)
                 self._ticked += ticks * tick
                 seat.tick(ticks)
+                self._plan_tick(seat)
             if now >= self._next_sweep:
                 seat.sweep(now)
                 self._next_sweep = now + self.options.sweep
         self._greet(now)
+
+    def _plan_tick(self, seat: Seat) -> float:
+        self._next_tick = self._ticked + seat.replica.ticks_to_wait() * self.options.tick
+        return self._next_tick
 
     def _greet(self, now: float) -> None:
         if now >= self._next_greeting:
