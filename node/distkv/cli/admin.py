@@ -21,6 +21,7 @@ COMMANDS = {
         "replace",
         "Admit a node whose directory was made anew.",
     ),
+    "lost": ("distkv.cli.admin_lost", "lost", "List the keys whose values are lost."),
 }
 
 
