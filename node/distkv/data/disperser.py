@@ -290,6 +290,11 @@ class Disperser:
     def peer_up(self, member: Member) -> None:
         """A connection to a member: it gets its shard of everything under way, from the start."""
         for dispersal, attempt in list(self._attempts.values()):
+            target = attempt.targets.get(member.ordinal)
+            if target is not None and target.member != member and target.state is State.STORED:
+                # Its disk is gone: what it acknowledged counts no more (protocol section 5).
+                target.state = State.OUT
+                self._after_sending(dispersal)
             if dispersal.source.released:
                 continue
             if attempt.configuration.is_voter(member) and dispersal.source.stripes:

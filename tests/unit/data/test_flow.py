@@ -7,6 +7,7 @@ from distkv.data.dispersal import Inline
 from distkv.data.gather import ShardsGone
 from distkv.data.ports import Dispersed
 from distkv.errors import DataLost, DeadlineExceeded, DiskFull, NoQuorum
+from distkv.ids import Member
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,21 @@ def test_connection_lost_under_way_steps_down_at_once() -> None:
     world.kill(4)
     result = world.wait(outcome, 0.1)
     assert result.code.data_shards == 2
+
+
+def test_a_holder_whose_disk_is_lost_under_way_counts_no_more() -> None:
+    """Its ordinal greets with another incarnation before the value has enough holders."""
+    world = World()
+    world.delay = lambda a, b, message: 0.5 if b == 4 else 0.001
+    dispersal = world.nodes[0].plane.disperser.disperse(sample(9000))
+    outcome = dispersal.outcome(10.0)
+    world.step(0.1)
+    assert not outcome.done
+    world.nodes[0].plane.peer_down(1)
+    world.nodes[0].plane.peer_up(Member(1, 2001))
+    result = world.wait(outcome, 5.0)
+    assert Member(1, 1001) not in result.holders
+    assert (result.code.data_shards, len(result.holders)) == (2, 4)
 
 
 def test_the_older_attempt_may_still_win() -> None:
