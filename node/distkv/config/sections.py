@@ -280,7 +280,15 @@ class RepairSection(Section):
     rate: Size = Field(
         default=32 * MIB,
         ge=64 * KIB,
-        description="Most bytes per second that repair reads and writes.",
+        description="Most bytes per second that repair, re-striping and scrubbing read and write "
+        "on a node. It slows down by itself, to a 32nd at most, while clients wait longer.",
+    )
+    scrub: Seconds = Field(
+        default=7 * 86400.0,
+        ge=1,
+        le=366 * 86400,
+        description="Seconds within which a node reads every row on its disk again and verifies "
+        "its checksum; what has rotted is repaired.",
     )
     grace: Seconds = Field(
         default=30.0,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from distkv.core.outbox import Outbox
 from distkv.ids import ZERO_BALLOT, Ballot
-from distkv.storage.base import DeleteRange, Engine, Put, Table
+from distkv.storage.base import CorruptRow, DeleteRange, Engine, Put, StorageError, Table
 
 _BALLOT = struct.Struct(">QiQ")
 _SLOT = struct.Struct(">Q")
@@ -107,17 +107,33 @@ class Log:
             self._outbox.writes.append(DeleteRange(Table.LOG, _SLOT.pack(0), _SLOT.pack(first)))
             self.first = first
 
-    def load(self, engine: Engine, chosen: int) -> None:
-        """Read table LOG. `chosen`: prefix known to be chosen, by hint or applied state."""
+    def _load_one(self, engine: Engine, key: bytes, chosen: int) -> None:
+        slot = _SLOT.unpack(key)[0]
+        try:
+            value = engine.get(Table.LOG, key)
+        except CorruptRow as rot:
+            if slot <= chosen:
+                return  # chosen: peers have it, and no promise of ours depends on it
+            raise StorageError(
+                f"the entry accepted in slot {slot} is damaged: this node would vote as if it had "
+                "never accepted it, so it must not go on; wipe its directory and have it replaced"
+            ) from rot
+        assert value is not None
+        self.entries[slot] = (Ballot(*_BALLOT.unpack_from(value)), value[_BALLOT.size :])
+
+    def load(self, engine: Engine, chosen: int, applied: int) -> None:
+        """Read table LOG. `chosen`: prefix known to be chosen, by hint or applied state.
+
+        Raises StorageError if an entry that was accepted, or is still to be applied, is damaged.
+        """
         start = b""
         while True:
-            rows = engine.scan(Table.LOG, start, None, _PAGE)
-            for key, value in rows:
-                ballot = Ballot(*_BALLOT.unpack_from(value))
-                self.entries[_SLOT.unpack(key)[0]] = (ballot, value[_BALLOT.size :])
-            if len(rows) < _PAGE:
+            keys = engine.keys(Table.LOG, start, None, _PAGE)
+            for key in keys:
+                self._load_one(engine, key, chosen)
+            if len(keys) < _PAGE:
                 break
-            start = rows[-1][0] + b"\x00"
+            start = keys[-1] + b"\x00"
         self.chosen = chosen
         self.last = max(self.entries, default=chosen)
         self.last = max(self.last, chosen)
@@ -128,3 +144,8 @@ class Log:
             del self.entries[slot]
         self.first = first
         self._size = sum(len(entry) for _, entry in self.entries.values())
+        if first > applied + 1:
+            raise StorageError(
+                f"the chosen entries {applied + 1} to {first - 1} are damaged and were not applied "
+                "yet; wipe the directory of this node and have it replaced"
+            )

@@ -23,6 +23,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from distkv.core import entries
@@ -31,6 +32,7 @@ from distkv.core.candidacy import Candidacy
 from distkv.core.catchup import CatchUp
 from distkv.core.election import Election, Role
 from distkv.core.leader import Leader
+from distkv.core.mending import rewrite
 from distkv.core.messages import (
     Accept,
     Accepted,
@@ -58,8 +60,7 @@ from distkv.storage.base import Engine
 
 
 class Replica:
-    """Facade of the core. Not thread-safe. After every call that may have changed something,
-    call `ready` until it returns None."""
+    """Facade of the core. Not thread-safe. After every call, `ready` until it returns None."""
 
     def __init__(
         self,
@@ -77,12 +78,13 @@ class Replica:
         self.options = options
         self.machine = machine
         self.elections = 0
+        self.held = False  # True: nothing is applied, the machine's state is to be replaced
         self._shared = shared = Shared(me, machine, options, rng)
         self.witness = shared.witness
+        self.rewrite = partial(rewrite, shared)
         hint = shared.hard.load(engine)
         shared.peers.load(engine)
-        shared.log.load(engine, max(hint, machine.applied))
-        assert shared.log.first <= machine.applied + 1, "the log has a gap below the chosen prefix"
+        shared.log.load(engine, max(hint, machine.applied), machine.applied)
         self._log = shared.log
         self._out = shared.out
         self._catchup = CatchUp(shared)
@@ -152,7 +154,7 @@ class Replica:
     def has_work(self) -> bool:
         """Whether `ready` may have something to say, ticks apart."""
         return (
-            self._log.chosen > self.machine.applied
+            (not self.held and self._log.chosen > self.machine.applied)
             or not self._out.empty
             or (self._leader is not None and self._leader.has_work)
         )
@@ -309,7 +311,7 @@ class Replica:
 
         None: nothing to do, and every chosen slot is applied.
         """
-        applied = self._log.chosen > self.machine.applied and self._apply()
+        applied = not self.held and self._log.chosen > self.machine.applied and self._apply()
         leader, out = self._leader, self._out
         if leader is not None:
             leader.pump()

@@ -49,7 +49,7 @@ class Losses:
 
     def load(self) -> None:
         """Read the list; what no record names any more is taken off it."""
-        start = _ROW
+        start, self._known = _ROW, {v: x for v, x in self._known.items() if self._named(v)}
         while True:
             keys = self._engine.keys(Table.META, start, _ROW + b"\xff" * 21, _PAGE)
             for key in keys:
@@ -57,6 +57,9 @@ class Losses:
             if len(keys) < _PAGE:
                 return
             start = keys[-1] + b"\0"
+
+    def _named(self, value_id: ValueId) -> bool:
+        return self._applied.key_of(value_id) is not None
 
     def _load_one(self, key: bytes) -> None:
         value_id = ValueId.unpack(key[len(_ROW) :])

@@ -28,12 +28,13 @@ from distkv.data.ports import Addressed, Applied, Coordinator, Outbox
 from distkv.data.reader import Reader
 from distkv.data.repair import Repairer, RepairLimits
 from distkv.data.restripe import RestripeLimits, Restriper
+from distkv.data.scrub import Scrubber, ScrubLimits
 from distkv.data.sending import PolledOutbox, Sender, answers
 from distkv.data.shards import KeeperLimits, ShardKeeper
 from distkv.ids import Member
-from distkv.kernel import Kernel
+from distkv.kernel import Cancelled, Future, Kernel
 from distkv.machine.interface import ConfigurationChanged, Event, Named, Superseded
-from distkv.storage.base import Engine, StorageOperation
+from distkv.storage.base import CorruptRow, Engine, Put, StorageFull, StorageOperation, Table
 
 DOUBTS_MAX = 1000
 
@@ -45,13 +46,16 @@ class Limits(NamedTuple):
     disperser: DisperserLimits
     repair: RepairLimits
     restripe: RestripeLimits
+    scrub: ScrubLimits
     memory_in_flight: int = 512 << 20
     """Bytes of values being written or read, over all requests."""
 
 
 def default_limits() -> Limits:
     """What a node uses when nothing is configured."""
-    return Limits(KeeperLimits(), DisperserLimits(), RepairLimits(), RestripeLimits())
+    return Limits(
+        KeeperLimits(), DisperserLimits(), RepairLimits(), RestripeLimits(), ScrubLimits()
+    )
 
 
 class Drained(NamedTuple):
@@ -119,6 +123,9 @@ class DataPlane:
         self.doubts: list[tuple[Member, str, str]] = []
         """(who, kind of member.suspicions, detail); emptied by the member."""
         self.keeper.on_doubt = self.reader.on_doubt = self._doubt
+        self.scrubber = Scrubber(kernel, engine, coordinator, self.pace, self._on_rot, limits.scrub)
+        self._engine = engine
+        self._coordinator = coordinator
         self._own_stored: deque[tuple[int, ShardStored]] = deque()
 
     def _doubt(self, member: Member, kind: str, detail: str) -> None:
@@ -135,11 +142,37 @@ class DataPlane:
         """Begin what runs in the background: the node serves from here on."""
         self.repairer.start()
         self.restriper.start()
+        self.scrubber.start()
+        for task in (*self.repairer.tasks, *self.restriper.tasks, *self.scrubber.tasks):
+            task.add_callback(self._ended)
+
+    def _ended(self, task: Future[None]) -> None:
+        if task.error is not None and not isinstance(task.error, Cancelled):
+            self._coordinator.fatal(task.error)
 
     def stop(self) -> None:
         """End it; nothing needs to be saved."""
         self.repairer.stop()
         self.restriper.stop()
+        self.scrubber.stop()
+
+    def _on_rot(self, table: Table, key: bytes, unreadable: bool) -> None:
+        """Scrubbing found a rotten row. What this process remembers of it is written again;
+        else a shard is left to repair, and all other rows are the member's."""
+        try:
+            row = self._engine.get(table, key)
+            if row is not None and unreadable:
+                self._engine.write([Put(table, key, row)])
+                self._engine.reread(table, key)
+                if table is Table.SHARD:
+                    self.keeper.counters.corrupt += 1
+                return
+        except (CorruptRow, StorageFull):
+            pass
+        if table is Table.SHARD:
+            self.keeper.shelf.rotten(key)
+        else:
+            self._coordinator.rotten(table, key)
 
     # -- peers
 

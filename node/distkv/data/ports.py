@@ -9,6 +9,7 @@ from distkv.data.messages import Code, DataMessage
 from distkv.ids import Ballot, Member, ValueId
 from distkv.kernel import Future
 from distkv.machine.interface import Record
+from distkv.storage.base import Table
 from distkv.transport.base import STREAMS
 
 
@@ -80,6 +81,12 @@ class Coordinator(Protocol):
 
     def stamp(self) -> Ballot:
         """Highest ballot known to lead: a put dispersed under it counts until a later barrier."""
+
+    def fatal(self, error: BaseException) -> None:
+        """A flow in the background failed in a way that it should not: halt the node."""
+
+    def rotten(self, table: Table, key: bytes) -> None:
+        """A row that is not a shard's fails its checksum: mend it."""
 
     def wall_ms(self) -> int:
         """This node's clock, ms since 1970."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distkv.coding.checksum import checksum
 from distkv.coding.codec import CodingError
-from distkv.coding.layout import shard_of, stripe_count, stripe_length
+from distkv.coding.layout import shard_bytes, shard_of, stripe_count, stripe_length
 from distkv.data.census import record_of
 from distkv.data.gather import Gather, ShardsGone, rebuilder
 from distkv.data.messages import Code, ShardPiece
+from distkv.data.meter import Meter
 from distkv.data.pace import Pace
 from distkv.data.ports import Applied
 from distkv.data.reader import Reader
@@ -58,9 +59,13 @@ class RepairProgress:
     missing: int = 0
     surveyed: bool = False
     """All records were looked at once since the start: what is missing is known."""
+    missing_bytes: int = 0
+    """About how many bytes those lack here."""
     rebuilt: int = 0
     rebuilt_bytes: int = 0
     fetched_bytes: int = 0
+    meter: Meter = field(default_factory=Meter)
+    """Of rebuilt bytes."""
     unrepairable: int = 0
     """Values that could not be rebuilt at the last try: too few shards answered."""
 
@@ -97,21 +102,29 @@ class Repairer:
         self._recent_armed = False
         self._wakeup: Future[None] = Future()
         self._hurry: Future[None] = Future()
-        self._tasks: list[Task[None]] = []
+        self.tasks: list[Task[None]] = []
 
     def start(self) -> None:
         """Begin; runs until `stop`."""
-        self._tasks = [self._kernel.spawn(self._serve()), self._kernel.spawn(self._scan())]
+        self.tasks = [self._kernel.spawn(self._serve()), self._kernel.spawn(self._scan())]
 
     def stop(self) -> None:
         """End both loops; nothing needs to be saved."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
 
     @property
     def missing(self) -> int | None:
         """Shards known to be missing here; None: not counted yet."""
         return max(self.progress.missing, len(self._queued)) if self.progress.surveyed else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until nothing is missing, at the present rate; None: not known."""
+        if not self.progress.surveyed:
+            return None
+        left = self.progress.missing_bytes if self.missing else 0
+        return self.progress.meter.seconds_left(self._kernel.now, left)
 
     # -- what to look at
 
@@ -127,7 +140,7 @@ class Repairer:
 
         What is named before the start is being caught up with: the first pass looks at it.
         """
-        if self._tasks and len(self._recent) < self.limits.queue:
+        if self.tasks and len(self._recent) < self.limits.queue:
             self._recent.append((self._kernel.now + self.limits.settle_seconds, value_id))
             self._settling[value_id] = None
             self._arm()
@@ -189,7 +202,7 @@ class Repairer:
         if not progress.surveyed:
             await self._survey()
         progress.scanned = 0
-        missing, start = 0, b""
+        missing, missing_bytes, start = 0, 0, b""
         while True:
             packed = self._applied.values(start, limits.records_per_step)
             for raw in packed:
@@ -199,13 +212,16 @@ class Repairer:
                     continue
                 if not await self.repair(value_id):
                     missing += 1
+                    missing_bytes += self._lacking_bytes(value_id)
                     progress.missing = max(progress.missing, missing)
+                    progress.missing_bytes = max(progress.missing_bytes, missing_bytes)
             if len(packed) < limits.records_per_step:
                 break
             start = packed[-1] + b"\0"
             await self._kernel.sleep(limits.step_seconds)
         progress.passes += 1
         progress.missing = missing
+        progress.missing_bytes = missing_bytes
         self.busy = missing > 0
 
     async def _survey(self) -> None:
@@ -218,11 +234,21 @@ class Repairer:
                 record = self._record(value_id)[1]
                 if record is not None and not self._is_recent(value_id):
                     self.progress.missing += bool(self.lacking(value_id, record))
+                    self.progress.missing_bytes += self._lacking_bytes(value_id)
             if len(packed) < limits.records_per_step:
                 break
             start = packed[-1] + b"\0"
             await self._kernel.sleep(limits.step_seconds)
         self.progress.surveyed = True
+
+    def _lacking_bytes(self, value_id: ValueId) -> int:
+        """About how many bytes of the own shard are not here."""
+        record = record_of(self._applied, value_id)[1]
+        if record is None:
+            return 0
+        stripes = len(self.lacking(value_id, record))
+        whole = shard_bytes(record.length, record.stripe_bytes, record.data_shards)
+        return whole * stripes // stripe_count(record.length, record.stripe_bytes)
 
     def _is_recent(self, value_id: ValueId) -> bool:
         """Named a moment ago: its last pieces may still be under way."""
@@ -281,6 +307,8 @@ class Repairer:
             return False
         count = stripe_count(record.length, record.stripe_bytes)
         self.progress.rebuilt_bytes += len(piece)
+        self.progress.missing_bytes = max(0, self.progress.missing_bytes - len(piece))
+        self.progress.meter.add(self._kernel.now, len(piece))
         self._keeper.receive(
             self._own,
             ShardPiece(

@@ -100,16 +100,16 @@ class Restriper:
         self._too_young: dict[ValueId, None] = {}
         self._pass_due = False
         self._woken: Future[None] = Future()
-        self._tasks: list[Task[None]] = []
+        self.tasks: list[Task[None]] = []
 
     def start(self) -> None:
         """Begin; runs until `stop`."""
-        if not self._tasks:
-            self._tasks = [self._kernel.spawn(self._run())]
+        if not self.tasks:
+            self.tasks = [self._kernel.spawn(self._run())]
 
     def stop(self) -> None:
         """End; nothing needs to be saved."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
 
     # -- what the log says

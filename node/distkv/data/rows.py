@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from distkv.coding.checksum import checksum
 from distkv.data.messages import Code
 from distkv.ids import VALUE_ID_BYTES, Ballot, ValueId
 
@@ -93,6 +94,11 @@ def unpack_piece(row: bytes) -> Piece:
     if version != FORMAT:
         raise UnknownFormat(f"shard piece of format {version}; this node knows {FORMAT}")
     return Piece(shard, length, crc, row[_PIECE.size :])
+
+
+def is_sound(piece: Piece) -> bool:
+    """Whether the bytes are those that arrived."""
+    return checksum(piece.piece) == piece.crc
 
 
 def pack_header(header: Header) -> bytes:

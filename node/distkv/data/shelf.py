@@ -16,7 +16,7 @@ from distkv.coding.checksum import checksum
 from distkv.data import rows
 from distkv.data.messages import Found, ShardPiece
 from distkv.data.rows import Header, Piece
-from distkv.ids import ValueId
+from distkv.ids import VALUE_ID_BYTES, ValueId
 from distkv.storage.base import (
     CorruptRow,
     Delete,
@@ -266,6 +266,23 @@ class Shelf:
         shard.header = shard.header._replace(complete=False)
         self._put(rows.header_key(value_id), rows.pack_header(shard.header))
         self._touch(value_id, shard)
+        if self.on_rotten is not None:
+            self.on_rotten(value_id)
+
+    def rotten(self, key: bytes) -> None:
+        """A row was found rotten by reading it again: mend it, or let repair do so."""
+        if key[:1] != rows.HEADERS:
+            self.lose(ValueId.unpack(key[:VALUE_ID_BYTES]), rows.stripe_of(key))
+            return
+        self.counters.corrupt += 1
+        value_id = rows.value_of(key)
+        shard = self.shards.get(value_id)
+        if shard is not None:
+            self._put(key, rows.pack_header(shard.header))
+            self._touch(value_id, shard)
+            return
+        if value_id not in self.gone:
+            self.delete_rows(value_id, 0)
         if self.on_rotten is not None:
             self.on_rotten(value_id)
 

@@ -165,6 +165,14 @@ class Keyspace:
             self.revision += 1
             self.replace(key, self.records.get(key), None)
 
+    def read_due(self, log_time_ms: int) -> None:
+        """Read what `expire` would at that log time. Raises CorruptRow."""
+        first = self.first_expiry_ms()
+        if first is None or first > log_time_ms:
+            return
+        for row in self.expiries.keys(b"", _TIME.pack(log_time_ms + 1), EXPIRED_PER_TICK):
+            self.records.get(row[TIME_BYTES:])
+
     def drain(self, into: list[StorageOperation]) -> None:
         """Append all changed rows."""
         self.records.drain(into)

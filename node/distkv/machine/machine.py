@@ -132,13 +132,15 @@ class Machine:
     # -- applying ------------------------------------------------------------------------
 
     def apply(self, slot: int, entry: bytes) -> None:
-        """Apply the entry of slot applied + 1. Raises UnknownEntry: halt the node."""
+        """Apply the entry of slot applied + 1. Raises UnknownEntry: halt the node, and
+        CorruptRow: nothing was changed, and it can be tried again once the row is mended."""
         assert slot == self.applied + 1, f"slot {slot} does not follow {self.applied}"
         assert not self._broken, "an entry failed half way: load again"
         kind, stamp = c.entry_kind(entry), c.entry_stamp(entry)
         batch: list[Fields] = []
         if kind == c.BATCH:
             batch = parsing.parse_batch(entry)
+            self._read_ahead(batch, max(stamp, self.log_time_ms))
         elif kind == c.BARRIER:
             ballot = parsing.parse_barrier(entry)
         elif kind == c.CONFIGURATION:
@@ -157,6 +159,19 @@ class Machine:
         self._sessions.end_entry(slot)
         self.applied = slot
         self._broken = False
+
+    def _read_ahead(self, batch: list[Fields], log_time_ms: int) -> None:
+        """Meet rotten rows before anything is changed. Raises CorruptRow: apply it later."""
+        records = self.keyspace.records
+        for command in batch:
+            if command[0] == c.WRITE:
+                for mutation in command[5]:
+                    if mutation[0] != c.FLUSH:
+                        records.get(mutation[1])
+                if command[4]:
+                    self._once.read_ahead(command[1])
+            elif command[0] == c.TICK:
+                self.keyspace.read_due(log_time_ms)
 
     def _apply_batch(self, slot: int, batch: list[Fields]) -> None:
         for command in batch:

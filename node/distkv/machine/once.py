@@ -50,6 +50,10 @@ class Once:
         """No more keys are taken."""
         return self.count >= ONCE_MAX
 
+    def read_ahead(self, session: bytes) -> None:
+        """Read what `find` would. Raises CorruptRow."""
+        self._rows.get(_ROW + session)
+
     def find(self, session: bytes, now_ms: int) -> Stored | None:
         """The stored answer, unless its time is over."""
         raw = self._rows.get(_ROW + session)

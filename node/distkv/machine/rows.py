@@ -59,6 +59,12 @@ class Rows(Generic[T]):
         raw = self._engine.get(self._table, key)
         return None if raw is None else self._decode(raw)
 
+    def remembered(self, key: bytes) -> T | None:
+        """The row, if it is in memory and the engine has it so; for mending what rotted there."""
+        if self._cleared or key in self.changed:
+            return None
+        return self._young.get(key) or self._old.get(key)
+
     def _get_kept(self, key: bytes) -> T | None:
         if key in self._young:
             return self._young[key]

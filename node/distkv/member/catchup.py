@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from distkv.machine.snapshot import SnapshotError, SnapshotSink, SnapshotSource
 from distkv.member.messages import SnapshotPiece, SnapshotWanted
-from distkv.storage.base import DeleteRange, Engine, Put, Table
+from distkv.storage.base import CorruptRow, DeleteRange, Engine, Put, Table
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -35,7 +35,11 @@ class SnapshotServer:
         key = (ordinal, wanted.transfer)
         self._drop_idle()
         source = self._source(key, wanted.piece)
-        piece = None if source is None else source.piece(wanted.piece)
+        try:
+            piece = None if source is None else source.piece(wanted.piece)
+        except CorruptRow as rot:
+            self._seat.healer.met(rot)
+            piece = None
         if source is None or piece is None:
             answer = SnapshotPiece(wanted.transfer, wanted.piece, 0, False, b"")
         else:
@@ -50,6 +54,8 @@ class SnapshotServer:
             self._sources[key] = (found[0], now)
             return found[0]
         if piece != 0 or len(self._sources) >= SERVED_MAX:
+            return None
+        if self._seat.healer.waiting:
             return None
         source = SnapshotSource(self._seat.owner.engine.view())
         self._sources[key] = (source, now)
@@ -79,6 +85,7 @@ class SnapshotReceiver:
         self._sink = SnapshotSink()
         self._asked_at = 0.0
         self._tries = 0
+        self._anew = False
 
     @property
     def active(self) -> bool:
@@ -90,6 +97,7 @@ class SnapshotReceiver:
         if self._peer < 0:
             peer = self._seat.replica.needs_snapshot
             if peer is not None:
+                self._anew = False
                 self._begin(peer, now)
         elif now - self._asked_at > PIECE_TIMEOUT_SECONDS:
             self._tries += 1
@@ -97,6 +105,12 @@ class SnapshotReceiver:
                 self._peer = -1
             else:
                 self._ask(now)
+
+    def take_anew(self, peer: int, now: float) -> None:
+        """The own state is damaged: replace it by one that is not older."""
+        assert not self.active, "one at a time"
+        self._anew = True
+        self._begin(peer, now)
 
     def _begin(self, peer: int, now: float) -> None:
         self._transfer += 1
@@ -116,9 +130,12 @@ class SnapshotReceiver:
         expected = (self._peer, self._transfer, self._sink.number)
         if (ordinal, piece.transfer, piece.piece) != expected:
             return
-        if not piece.body or piece.slot <= seat.machine.applied:
+        least = seat.machine.applied + (not self._anew)
+        if not piece.body or piece.slot < least:
             self._peer = -1  # not to be had there, or the log caught up meanwhile
             return
+        # While a damaged state is replaced, the own one must not get ahead of what comes.
+        seat.replica.held |= self._anew
         try:
             self._sink.take(piece.body)
         except SnapshotError as error:

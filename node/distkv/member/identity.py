@@ -95,6 +95,14 @@ def identity_row(identity: DirectoryIdentity) -> Put:
     return Put(Table.META, _IDENTITY, msgpack.packb((FORMAT, *identity)))
 
 
+def own_row(key: bytes, identity: DirectoryIdentity, founding: Founding) -> bytes | None:
+    """What a row of this module holds in a running node; None: it is none of them."""
+    if key == _IDENTITY:
+        packed: bytes = msgpack.packb((FORMAT, *identity))
+        return packed
+    return founding_row(founding).value if key == _FOUNDING else None
+
+
 def load_founding(engine: Engine) -> Founding | None:
     """The persisted list of founders, if this directory has one."""
     raw = engine.get(Table.META, _FOUNDING)

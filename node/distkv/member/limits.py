@@ -6,6 +6,7 @@ from distkv.data.disperser import DisperserLimits
 from distkv.data.plane import Limits
 from distkv.data.repair import RepairLimits
 from distkv.data.restripe import RestripeLimits
+from distkv.data.scrub import ScrubLimits
 from distkv.data.shards import KeeperLimits
 from distkv.member.options import MemberOptions
 
@@ -17,5 +18,6 @@ def limits_of(o: MemberOptions, inline_max: int) -> Limits:
         DisperserLimits(inline_max, o.value_max, o.stripe_bytes),
         RepairLimits(bytes_per_second=o.repair_bytes_per_second, pass_seconds=o.repair_pass_every),
         RestripeLimits(settle_seconds=o.restripe_after),
+        ScrubLimits(period=o.scrub_period),
         o.memory_in_flight,
     )

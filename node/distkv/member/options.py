@@ -36,6 +36,8 @@ class MemberOptions:
     repair_bytes_per_second: int = 32 * MEBIBYTE
     repair_pass_every: float = 60.0
     """Pause between two passes over all records in search of missing shards."""
+    scrub_period: float = 7 * 86400.0
+    """Within this time every row on disk is read again and its checksum verified."""
     restripe_after: float = 10.0
     """A value coded worse than the layout wants is left alone for so long after it was named."""
     settle_every: float = 5.0

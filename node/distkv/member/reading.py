@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkv.errors import Busy, DeadlineExceeded, DistKVError
+from distkv.errors import Busy, Corrupt, DeadlineExceeded, DistKVError
 from distkv.kernel import Future, TimedOut
 from distkv.machine.interface import Record
 from distkv.operations import (
@@ -17,11 +17,15 @@ from distkv.operations import (
     Stat,
     Value,
 )
+from distkv.storage.base import CorruptRow
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
 
 Read = Get | GetMany | Stat | Scan | Count
+
+MEND_SECONDS = 0.05
+"""A row that was rotten is read again so soon after it was mended."""
 
 SCAN_LIMIT_MAX = 10_000
 """Keys of one page: a scan runs in one turn, and a turn must stay short."""
@@ -59,6 +63,28 @@ class ReadServer:
         seat.reads.wait(deadline).add_callback(fresh)
 
     def _serve(self, operation: Read, deadline: float, future: Future[object]) -> None:
+        try:
+            self._answer(operation, deadline, future)
+        except CorruptRow as rot:
+            self._seat.healer.met(rot)
+            self._seat.spawn(self._when_healed(operation, deadline), future)
+
+    async def _when_healed(self, operation: Read, deadline: float) -> object:
+        """The own copy of a row was rotten: answer once it is mended."""
+        while True:
+            await self._seat.healer.wait(deadline)
+            again: Future[object] = Future()
+            try:
+                self._answer(operation, deadline, again)
+            except CorruptRow as rot:
+                if self._seat.kernel.now >= deadline:
+                    raise Corrupt(f"{rot}; ask another node") from rot
+                self._seat.healer.met(rot)
+                await self._seat.kernel.sleep(MEND_SECONDS)
+                continue
+            return await again
+
+    def _answer(self, operation: Read, deadline: float, future: Future[object]) -> None:
         machine = self._seat.machine
         if type(operation) is Get:
             record = machine.record(operation.key)
@@ -141,4 +167,6 @@ def as_client_error(error: BaseException) -> DistKVError | None:
         return error
     if isinstance(error, TimedOut):
         return DeadlineExceeded("the deadline passed")
+    if isinstance(error, CorruptRow):
+        return Corrupt(f"{error}; it is being mended, ask another node or try again")
     return None

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 def state_of(seat: Seat) -> tuple[str, str]:
     """One word, and one sentence for a person."""
+    if seat.replica.held:
+        return "mending", "metadata on the disk are damaged: a peer's state takes their place"
     if seat.receiver.active:
         return "catching up", "a snapshot of the metadata is on its way"
     standing = standing_of(seat)

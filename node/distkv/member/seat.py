@@ -14,21 +14,22 @@ from distkv.core.messages import Message as ConsensusMessage
 from distkv.core.replica import Replica
 from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
 from distkv.data.plane import DataPlane
-from distkv.data.ports import Dispersed
 from distkv.errors import DistKVError
-from distkv.ids import Ballot, Member, ValueId, node_session
+from distkv.ids import Member, node_session
 from distkv.kernel import Future, Kernel
 from distkv.machine.commands import pack_boot, pack_formed, pack_settled, pack_tick
 from distkv.machine.interface import Event
 from distkv.machine.machine import Machine, is_founded
 from distkv.machine.membership import Options as StateOptions
 from distkv.machine.snapshot import is_installing
-from distkv.member import restriping
 from distkv.member.applied import AppliedState
 from distkv.member.catchup import SnapshotReceiver, SnapshotServer, finish_install
 from distkv.member.clients import Clients
 from distkv.member.commands import CommandRouter
+from distkv.member.coordinator import SeatCoordinator
+from distkv.member.healing import Healer
 from distkv.member.identity import first_configuration
+from distkv.member.latency import LatencySample
 from distkv.member.layouts import Epochs
 from distkv.member.learners import Learners
 from distkv.member.limits import limits_of
@@ -50,6 +51,7 @@ from distkv.member.report import status_of
 from distkv.member.standing import Standing, standing_of
 from distkv.member.writing import Writer
 from distkv.operations import Operation, Upload
+from distkv.storage.base import CorruptRow
 from distkv.transport.base import Identity, Lane
 
 if TYPE_CHECKING:
@@ -78,16 +80,18 @@ class Seat:
         self.machine = self._open_machine(founding)
         self.replica = Replica(self.member, self.machine, owner.engine, self.options.replica, rng)
         self.pending = PendingCommands(self.options.resend_after, self.options.pending_commands_max)
+        self.healer = Healer(self)
         self.reads = ReadRounds(self.options.pending_reads_max, self.boot)
         self.router = CommandRouter(self.replica, self.pending, self._send)
         self.data = DataPlane(
             self.kernel,
             owner.engine,
             AppliedState(self.machine),
-            self,
+            SeatCoordinator(self),
             self,
             limits_of(self.options, self.inline_max),
         )
+        self.latency = LatencySample(self.kernel, self.data.pace, self.inline_max)
         self.writer = Writer(self)
         self.reader = ReadServer(self)
         self.clients = Clients(self)
@@ -136,6 +140,8 @@ class Seat:
             if task.error is None:
                 future.set_result(task.result())
                 return
+            if isinstance(task.error, CorruptRow):
+                self.healer.met(task.error)
             error = as_client_error(task.error)
             if error is None:
                 self.owner.fatal(task.error)
@@ -152,25 +158,7 @@ class Seat:
         """Shards this node should hold and does not; None: not counted yet."""
         return self.data.repairer.missing
 
-    # -- ports of the data plane: Coordinator and Outbox
-
-    def stamp(self) -> Ballot:
-        """The highest ballot known to lead."""
-        return self.replica.ballot
-
-    def wall_ms(self) -> int:
-        """This node's clock, ms since 1970."""
-        return self.owner.wall_ms
-
-    def current(self, deadline: float) -> Future[None]:
-        """Done once the applied state is as new as the cluster's is now."""
-        return self.reads.wait(deadline)
-
-    def restripe(
-        self, key: bytes, old: ValueId, dispersed: Dispersed, deadline: float
-    ) -> Future[bool]:
-        """Put a value that was coded anew in the place of the old one."""
-        return restriping.submit(self, key, old, dispersed, deadline)
+    # -- ports of the data plane: Outbox
 
     def send(self, ordinal: int, message: DataMessage, stream: int) -> bool:
         """Pieces, and what must stay behind them, go as bulk; small answers ahead of it."""
@@ -188,7 +176,9 @@ class Seat:
 
     def execute(self, operation: Operation, deadline: float) -> Future[object]:
         """See Member.execute."""
-        return self.clients.execute(operation, deadline)
+        future = self.clients.execute(operation, deadline)
+        self.latency.note(operation, future)
+        return future
 
     def upload(self, length: int | None) -> Upload:
         """See Member.upload."""
@@ -270,6 +260,7 @@ class Seat:
         """A snapshot of the state after `slot` is in the engine."""
         self.machine.reload()
         self.replica.install(slot)
+        self.healer.installed()
         self.data.load()
         self.data.apply_events(self.machine.state_events())
         self._check_boot()
@@ -288,10 +279,11 @@ class Seat:
 
     def advance(self, out: Output) -> tuple[bool, int]:
         """One round of a turn: (whether anything moved, number of the last Ready or 0)."""
+        self.latency.begin()
         self.router.route(self.kernel.now)
         self.reads.start(self._start_read)
         number = 0
-        ready = self.replica.ready()
+        ready = self.healer.ready()
         if ready is not None:
             number = ready.number
             out.writes += ready.writes
@@ -310,7 +302,8 @@ class Seat:
         for outcome in self.machine.drain_outcomes():
             self.pending.decide(outcome)
         self.reads.applied(self.machine.applied)
-        return self.replica.chosen > self.machine.applied or bool(events), number
+        behind = self.replica.chosen > self.machine.applied and not self.replica.held
+        return behind or bool(events), number
 
     @property
     def has_work(self) -> bool:
@@ -382,6 +375,7 @@ class Seat:
             self.replica.truncate(self.machine.applied)
         self.receiver.poll(now)
         self.owner.suspicions.take(now, self.replica.witness.found, self.data.doubts)
+        self.healer.poll(now)
 
     def _owe_boot(self, now: float) -> None:
         if self.booted or now - self._boot_asked_at < BOOT_RETRY_SECONDS:

@@ -13,6 +13,7 @@ from distkv.errors import BadRequest, NotFormed
 from distkv.ids import Member
 from distkv.member import layouts
 from distkv.member.admission import replace
+from distkv.member.health import lost_count
 from distkv.member.messages import Founding
 from distkv.member.soundness import check_owner
 from distkv.runtime.driver import Driver
@@ -20,6 +21,8 @@ from distkv.runtime.driver import Driver
 Answer = dict[str, object]
 
 FORMED_SECONDS = 5.0
+LOST_DEFAULT = 1000
+LOST_MAX = 100_000
 
 
 class Admin:
@@ -44,6 +47,27 @@ class Admin:
     def status(self) -> Answer:
         """GET /v1/admin/status: like /v1/status of the client door."""
         return self._driver.status()
+
+    def lost(self, query: Mapping[str, str]) -> Answer:
+        """GET /v1/admin/lost[?limit=N]: values of which too few shards are left, as this node
+        knows: {count, lost: [{key, key_hex, value_id, shards, data_shards, since_ms}, ...]}."""
+        seat = self._member.seat
+        limit = _limit(query.get("limit", str(LOST_DEFAULT)))
+        listed = [] if seat is None else seat.data.losses.listing(limit)
+        return {
+            "count": 0 if seat is None else lost_count(seat),
+            "lost": [
+                {
+                    "key": lost.key.decode("utf-8", "replace"),
+                    "key_hex": lost.key.hex(),
+                    "value_id": list(lost.value_id),
+                    "shards": lost.shards,
+                    "data_shards": lost.data_shards,
+                    "since_ms": lost.since_ms,
+                }
+                for lost in listed
+            ],
+        }
 
     def found(self, body: Any) -> Answer:
         """POST /v1/admin/found {cluster_id, owner, layout: {data_shards, parity_shards},
@@ -132,6 +156,12 @@ class Admin:
         if seat is None:
             raise NotFormed("this node does not know the founders yet")
         return layouts.progress(seat)
+
+
+def _limit(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= LOST_MAX:
+        raise BadRequest(f"limit must be a whole number from 1 to {LOST_MAX}, not {text[:20]!r}")
+    return int(text)
 
 
 def _object(body: Any) -> Mapping[str, Any]:

@@ -61,6 +61,7 @@ class Doors:
         router = AdminRouter(token, self._metrics["admin"])
         router.add("GET", "/v1/admin/identity", lambda call: admin.identity())
         router.add("GET", "/v1/admin/status", lambda call: admin.status())
+        router.add("GET", "/v1/admin/lost", lambda call: admin.lost(call.query), ("limit",))
         router.add("POST", "/v1/admin/found", lambda call: admin.found(call.body))
         router.add("POST", "/v1/admin/formed", lambda call: admin.formed(call.body))
         router.add("POST", "/v1/admin/replace", lambda call: admin.replace(call.body))

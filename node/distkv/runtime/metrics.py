@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from distkv.api.process import resident_bytes
 from distkv.runtime.driver import Driver
+from distkv.runtime.healing_metrics import healing_metrics
 from distkv.transport.endpoint import Endpoint
 
 _GAUGES = {
@@ -75,6 +76,8 @@ class NodeCollector(Collector):
             "distkv_resident_bytes", "Memory of the process.", value=resident_bytes()
         )
         yield from _cluster(status.get("cluster_view"))
+        if self._driver.member.seat is not None:
+            yield from healing_metrics(self._driver.member.seat)
         yield self._suspicions()
         yield from self._peers()
 

@@ -83,7 +83,12 @@ def _keep_freed_memory() -> None:
 async def _serve(
     config: Config, source: Source, engine: Engine, identity: DirectoryIdentity
 ) -> int:
-    process = NodeProcess(config, source, engine, identity)
+    try:
+        process = NodeProcess(config, source, engine, identity)
+    except StorageError as error:
+        log.error("%s", error)
+        engine.close()
+        return EXIT_STORAGE
     try:
         await process.start()
     except OSError as error:

@@ -124,4 +124,5 @@ def member_options(config: Config) -> MemberOptions:
         grace=repair.grace,
         grace_bytes=repair.grace_bytes,
         repair_bytes_per_second=repair.rate,
+        scrub_period=repair.scrub,
     )

@@ -99,10 +99,6 @@ class Disk:
             pieces[stripe] = row[_PIECE.size :]
         return pieces
 
-    def has_shard(self, value_id: bytes) -> bool:
-        """Whether there are rows of this shard, readable or not."""
-        return bool(self._engine.keys(Table.SHARD, value_id, value_id + b"\xff" * 5, 1))
-
 
 def record(key: bytes, raw: bytes) -> Coded | None:
     """The row of a key, if it is a coded one."""

@@ -275,8 +275,10 @@ class Checker:
 
     def check_live(self, newest: Host, disks: list[Disk], when: str) -> None:
         """Every coded value that is live at the most advanced node."""
-        for live, row in newest.engine.scan(Table.RECORD, b"", None, 10_000):
-            coded = raw.record(live, row)
+        disk = Disk(newest.engine, False)
+        for live in newest.engine.keys(Table.RECORD, b"", None, 10_000):
+            row = disk.get(Table.RECORD, live)
+            coded = None if row is None else raw.record(live, row)
             if coded is not None:
                 self._check_holders(coded, disks, when)
 

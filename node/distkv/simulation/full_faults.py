@@ -124,5 +124,6 @@ def draw_options(rng: random.Random, real_transport: bool) -> MemberOptions:
         repair_pass_every=2.0,
         settle_every=rng.choice((0.3, 2.0)),
         restripe_after=rng.choice((0.0, 1.0)),
+        scrub_period=5.0,
         truncate_every=0.3,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from distkv.simulation import rotting
 from distkv.simulation.hubs import HubNetwork
 from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.wires import Wires
@@ -178,10 +179,13 @@ class Nemesis:
             wires.play_again(host.ordinal)
 
     def _rot(self) -> None:
-        """Within the promise: at most f disks are rotten or lost, ever."""
+        """Within the promise: at most f disks have rotten shards or are lost, ever."""
         world = self._world
         victims = world.victims
         host = self._any()
+        if host is not None and world.rng.random() < 0.4:
+            rotting.strike(world, host)
+            return
         if host is None or (host.ordinal not in victims and len(victims) >= self._failures):
             return
         keys = host.engine.keys(Table.SHARD, b"", b"\xff", 1 << 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distkv.simulation import disk as raw
-from distkv.simulation import history, recoding
+from distkv.simulation import history, recoding, rotting
 from distkv.simulation.clients import COUNTERS, LISTS, REGISTERS
 from distkv.simulation.disk import Disk
 from distkv.storage.base import Table
@@ -55,11 +55,20 @@ class Settlement:
             world.violation(
                 f"node {leaders[0]} leads with {leading.promised}, the barrier is {leading.barrier}"
             )
+        for host in world.hosts:
+            listed = host.member.seat.data.losses.listing(1)  # type: ignore[union-attr]
+            if listed:
+                world.violation(f"node {host.ordinal} calls {listed} lost: no more than f may be")
         applied = sorted({host.machine.applied for host in world.hosts})
         if len(applied) > 1:
             return f"applied slots differ: {applied}"
         for host in world.hosts:
-            problem = self._shards(host) or self._leaks(host) or recoding.under_coded(world, host)
+            problem = (
+                rotting.rotten(host)
+                or self._shards(host)
+                or self._leaks(host)
+                or recoding.under_coded(world, host)
+            )
             if problem:
                 return f"node {host.ordinal} {problem}"
         return self._unequal()
@@ -95,8 +104,6 @@ class Settlement:
         for value_id, number in wanted.items():
             found = disk.shard(value_id)
             if found is None:
-                if host.ordinal in self._world.rotten and disk.has_shard(value_id):
-                    continue  # rot that no read has come across yet
                 return f"lacks its shard of {value_id.hex()}"
             if found[-1][0] != number:
                 return f"holds shard {found[-1][0]} of {value_id.hex()} instead of {number}"

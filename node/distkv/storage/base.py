@@ -111,6 +111,10 @@ class Engine(Protocol):
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The row, or None. Raises CorruptRow."""
 
+    def reread(self, table: Table, key: bytes) -> bytes | None:
+        """Like `get`, from the medium as far as can be: no cache of this process answers, and
+        the kernel is asked to forget its own copy first. For scrubbing. Raises CorruptRow."""
+
     def scan(
         self, table: Table, start: bytes = b"", end: bytes | None = None, limit: int = 1000
     ) -> list[tuple[bytes, bytes]]:

@@ -152,6 +152,10 @@ class MemoryEngine:
                     raise CorruptRow(table, key)
         return [(key, rows[key]) for key in keys]
 
+    def reread(self, table: Table, key: bytes) -> bytes | None:
+        """The row, or None. Raises CorruptRow."""
+        return self.get(table, key)
+
     def count(self, table: Table) -> int:
         """Number of live rows."""
         return len(self._tables[table].rows)

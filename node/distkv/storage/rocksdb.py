@@ -251,6 +251,10 @@ class RocksEngine(_Reader):
         options.set_iterate_upper_bound(upper)
         return self._database.iter(options)
 
+    def reread(self, table: Table, key: bytes) -> bytes | None:
+        """The row, or None; RocksDB's block cache may answer. Raises CorruptRow."""
+        return self.get(table, key)
+
     def count(self, table: Table) -> int:
         """Rows of a table: exact up to 10,000, above that RocksDB's estimate for all tables."""
         few = sum(1 for _ in self._walk(table, b"", None, EXACT_COUNT))

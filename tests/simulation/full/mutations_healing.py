@@ -6,10 +6,12 @@ from typing import Any
 
 from simulation.full.mutating import Patch, mutation
 
-from distkv.data import restripe
+from distkv.data import plane, reader, restripe, scrub
+from distkv.data.gather import ShardsGone
 from distkv.machine import commands, writes
 from distkv.machine.records import coded_record
 from distkv.member import restriping
+from distkv.member.catchup import SnapshotReceiver
 
 
 @mutation
@@ -73,3 +75,45 @@ def restriped_values_settle_for_less(patch: Patch) -> None:
         return max(1, original(self) - 1) if original(self) else 0
 
     patch(restripe.Restriper, "_most", most)
+
+
+@mutation
+def rot_that_scrubbing_finds_is_not_mended(patch: Patch) -> None:
+    """It is counted, and that is all."""
+    patch(plane.DataPlane, "_on_rot", lambda self, table, key, unreadable: None)
+
+
+@mutation
+def scrubbing_takes_rot_for_sound(patch: Patch) -> None:
+    """A row that cannot be read counts as one that is not there."""
+
+    def look(self: Any, table: Any, key: bytes) -> int:
+        return len(key)
+
+    patch(scrub.Scrubber, "_look", look)
+
+
+@mutation
+def a_damaged_state_is_replaced_by_an_older_one(patch: Patch) -> None:
+    """A node with rotten metadata takes any state that a peer gives, and goes back in time."""
+
+    original = SnapshotReceiver.on_piece
+
+    def on_piece(self: Any, ordinal: int, piece: Any) -> None:
+        self._seat.replica.held = False
+        if self._anew and piece.slot < self._seat.machine.applied:
+            self._seat.machine.applied = min(self._seat.machine.applied, piece.slot)
+        original(self, ordinal, piece)
+
+    patch(SnapshotReceiver, "on_piece", on_piece)
+
+
+@mutation
+def what_is_not_remembered_counts_as_lost_by_silence(patch: Patch) -> None:
+    """A member that is cut off is taken to have nothing: its values are called lost."""
+
+    def lost(self: Any, gone: Any, record: Any) -> Any:
+        return original(self, ShardsGone(gone.value_id, (), gone.shards), record)
+
+    original = reader.Reader.lost
+    patch(reader.Reader, "lost", lost)

@@ -34,6 +34,9 @@ class DictEngine:
             raise CorruptRow(table, key)
         return self.tables[table].get(key)
 
+    def reread(self, table: Table, key: bytes) -> bytes | None:
+        return self.get(table, key)
+
     def scan(
         self, table: Table, start: bytes = b"", end: bytes | None = None, limit: int = 1000
     ) -> list[tuple[bytes, bytes]]:
@@ -91,7 +94,8 @@ class DictEngine:
         raise NotImplementedError
 
     def usage(self) -> Usage:
-        return Usage(0, 0, 0)
+        live = sum(len(k) + len(v) for rows in self.tables.values() for k, v in rows.items())
+        return Usage(live, live, 1 << 40)
 
     def close(self) -> None:
         self.flush()

@@ -17,6 +17,7 @@ from distkv.data.plane import DataPlane, Limits
 from distkv.data.ports import Addressed, Dispersed
 from distkv.data.repair import RepairLimits
 from distkv.data.restripe import RestripeLimits
+from distkv.data.scrub import ScrubLimits
 from distkv.data.shards import KeeperLimits
 from distkv.ids import Ballot, Member, ValueId
 from distkv.kernel import Future, Kernel
@@ -102,12 +103,19 @@ class Node:
         self.boot = 0
         self.alive = False
         self.engine = DictEngine()
+        self.rotten_rows: list[tuple[Table, bytes]] = []
         self.state = State(world.configuration, self.engine)
         self.flush_seconds: Callable[[], float] = lambda: 0.001
         self.start()
 
     def stamp(self) -> Ballot:
         return max(self.world.leader, self.state.barrier)
+
+    def fatal(self, error: BaseException) -> None:
+        raise error
+
+    def rotten(self, table: Table, key: bytes) -> None:
+        self.rotten_rows.append((table, key))
 
     def wall_ms(self) -> int:
         return 1_700_000_000_000 + int(self.world.kernel.now * 1000)
@@ -195,6 +203,7 @@ class World:
         disperser: DisperserLimits | None = None,
         repair: RepairLimits | None = None,
         memory: int = 64 << 20,
+        scrub: ScrubLimits | None = None,
     ) -> None:
         self.kernel = Kernel()
         self.random = random.Random(seed)
@@ -203,6 +212,7 @@ class World:
             disperser or DisperserLimits(inline_max=64, stripe_bytes=3000),
             repair or RepairLimits(),
             RestripeLimits(settle_seconds=1.0),
+            scrub or ScrubLimits(),
             memory,
         )
         members = tuple(Member(i, 1000 + i) for i in range(k + m))

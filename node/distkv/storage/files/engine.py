@@ -26,6 +26,7 @@ from distkv.storage.files.compaction import Compaction
 from distkv.storage.files.format import ENTRY, KILL, KILL_RANGE, PUT, pack_range_tail
 from distkv.storage.files.index import (
     LENGTH_SHIFT,
+    MASK,
     OFFSET_SHIFT,
     SEGMENT_SHIFT,
     Index,
@@ -100,6 +101,15 @@ class FilesEngine:
         if len(value) <= self._cached_value_bytes:
             rows.cache[key] = value
         return value
+
+    def reread(self, table: Table, key: bytes) -> bytes | None:
+        """The row from its file, past the caches. Raises CorruptRow."""
+        place = self._rows(table).places.get(key)
+        if place is None:
+            return None
+        length = place >> LENGTH_SHIFT & MASK
+        self._log.forget_pages(place >> SEGMENT_SHIFT, place >> OFFSET_SHIFT & MASK, length)
+        return self._index.value(table, key, place)
 
     def keys(
         self, table: Table, start: bytes = b"", end: bytes | None = None, limit: int = 1000

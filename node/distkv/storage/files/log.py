@@ -268,6 +268,12 @@ class Log:
             return
         self.flush()
 
+    def forget_pages(self, number: int, offset: int, length: int) -> None:
+        """Ask the kernel to drop its copy of these bytes, so that the device is read (a hint;
+        pages not yet written back stay)."""
+        segment = self.segments[number]
+        os.posix_fadvise(self.descriptors.get(segment), offset, length, os.POSIX_FADV_DONTNEED)
+
     def free(self) -> int:
         """Bytes that the file system still gives to this process."""
         state = os.fstatvfs(self._directory_fd)

@@ -1,0 +1,216 @@
+"""Scrubbing: every row on disk is read again and its checksum verified, within a period.
+
+Disks lose bits without saying so, and what nobody reads nobody misses until the other shards
+are gone as well. So all tables are walked in order, row by row, past every cache, as evenly
+over the period as their bytes allow. How far a round has come is written down now and then;
+after a restart it goes on from there, and the time that was lost is caught up with.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgpack
+
+from distkv.data import rows
+from distkv.data.pace import Pace
+from distkv.data.ports import Coordinator
+from distkv.kernel import Kernel, Task
+from distkv.storage.base import CorruptRow, Engine, Put, StorageFull, Table
+
+TABLES = (
+    Table.META,
+    Table.LOG,
+    Table.STATE,
+    Table.RECORD,
+    Table.NAME,
+    Table.EXPIRY,
+    Table.SHARD,
+)
+FORMAT = 1
+ROW = b"scrub"
+"""Row of META: (format, rounds, began ms, index of the table, key, bytes of this round)."""
+
+
+@dataclass(slots=True)
+class ScrubLimits:
+    """Seconds, bytes."""
+
+    period: float = 7 * 86400.0
+    """Within this time every row is read again."""
+    step_bytes: int = 256 << 10
+    """Read in one go, before requests get their turn."""
+    step_rows: int = 64
+    save_seconds: float = 30.0
+    """How often the position is written down."""
+    pause_seconds: float = 1.0
+    """Longest pause between two steps, and until a round of few bytes is looked at again."""
+
+
+@dataclass(slots=True)
+class ScrubProgress:
+    """Of the round under way, and since the start."""
+
+    rounds: int = 0
+    """Complete ones, also of earlier starts."""
+    began_ms: int = 0
+    """When this round began, by the clock of this node."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    """Of all live rows, now."""
+    rows: int = 0
+    rotten: dict[str, int] = field(default_factory=dict)
+    """Rows found rotten since the start, by table."""
+
+    @property
+    def share(self) -> float:
+        """0..1 of the round."""
+        return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 0.0
+
+
+class Scrubber:
+    """`on_rot(table, key, unreadable)`: called for each rotten row, which somebody else mends.
+    Not unreadable: the engine finds it sound, and its own checksum does not."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        coordinator: Coordinator,
+        pace: Pace,
+        on_rot: Callable[[Table, bytes, bool], None],
+        limits: ScrubLimits | None = None,
+    ) -> None:
+        self.limits = limits or ScrubLimits()
+        self.progress = ScrubProgress()
+        self._kernel = kernel
+        self._engine = engine
+        self._coordinator = coordinator
+        self._pace = pace
+        self._on_rot = on_rot
+        self._table = 0
+        self._start = b""
+        self._saved_at = 0.0
+        self.tasks: list[Task[None]] = []
+
+    def start(self) -> None:
+        """Begin where the last process stopped; runs until `stop`."""
+        if not self.tasks:
+            self._load()
+            self.tasks = [self._kernel.spawn(self._run())]
+
+    def stop(self) -> None:
+        """End; the position of the last save counts."""
+        for task in self.tasks:
+            task.cancel()
+
+    def _load(self) -> None:
+        progress = self.progress
+        progress.began_ms = self._coordinator.wall_ms()
+        try:
+            raw = self._engine.get(Table.META, ROW)
+        except CorruptRow:
+            raw = None
+        if raw is None:
+            return
+        version, *fields = msgpack.unpackb(raw)
+        if version == FORMAT and 0 <= fields[2] < len(TABLES):
+            progress.rounds, began, self._table, self._start, progress.done_bytes = fields
+            # A clock that was set back must not let a round last longer than its period.
+            progress.began_ms = min(began, progress.began_ms)
+
+    def _save(self) -> None:
+        progress = self.progress
+        self._saved_at = self._kernel.now
+        row = msgpack.packb(
+            (
+                FORMAT,
+                progress.rounds,
+                progress.began_ms,
+                self._table,
+                self._start,
+                progress.done_bytes,
+            )
+        )
+        try:
+            self._engine.write([Put(Table.META, ROW, row)])
+        except StorageFull:
+            return  # an older position is read again, that is all
+
+    # -- rounds
+
+    async def _run(self) -> None:
+        while True:
+            size = self._step()
+            if self._kernel.now - self._saved_at >= self.limits.save_seconds:
+                self._save()
+            await self._pace.spend(size)
+            await self._kernel.sleep(self._pause(size))
+
+    def _pause(self, size: int) -> float:
+        """So long that the rest of the round fills the rest of the period."""
+        progress, limits = self.progress, self.limits
+        progress.total_bytes = max(self._engine.usage().live, 1)
+        elapsed = (self._coordinator.wall_ms() - progress.began_ms) / 1000
+        remaining = max(limits.period - max(0.0, elapsed), limits.period / 1000)
+        left = max(progress.total_bytes - progress.done_bytes, limits.step_bytes)
+        return min(limits.pause_seconds * 60, remaining * size / left)
+
+    def _step(self) -> int:
+        """Read some rows; how many bytes."""
+        size = 0
+        table = TABLES[self._table]
+        keys = self._engine.keys(table, self._start, None, self.limits.step_rows)
+        for key in keys:
+            self._start = key + b"\0"
+            size += self._look(table, key)
+            if size >= self.limits.step_bytes:
+                break
+        else:
+            if len(keys) < self.limits.step_rows:
+                self._next_table()
+        self.progress.done_bytes += size
+        return max(size, 1)
+
+    def _look(self, table: Table, key: bytes) -> int:
+        self.progress.rows += 1
+        try:
+            row = self._engine.reread(table, key)
+        except CorruptRow:
+            self._rotten(table, key, True)
+            return len(key)
+        if row is None:
+            return len(key)
+        if table is Table.SHARD and not _sound(key, row):
+            self._rotten(table, key, False)
+        return len(key) + len(row)
+
+    def _rotten(self, table: Table, key: bytes, unreadable: bool) -> None:
+        rotten = self.progress.rotten
+        rotten[table.name] = rotten.get(table.name, 0) + 1
+        self._on_rot(table, key, unreadable)
+
+    def _next_table(self) -> None:
+        self._start = b""
+        self._table += 1
+        if self._table == len(TABLES):
+            self._table = 0
+            self.progress.rounds += 1
+            self.progress.began_ms = self._coordinator.wall_ms()
+            self.progress.done_bytes = 0
+            self._save()
+
+
+def _sound(key: bytes, row: bytes) -> bool:
+    """Whether a row of a shard is what the checksum inside it says."""
+    try:
+        if key[:1] == rows.HEADERS:
+            rows.unpack_header(row)
+            return True
+        return rows.is_sound(rows.unpack_piece(row))
+    except rows.UnknownFormat:
+        return True  # a later version's, and for it to judge
+    except struct.error:
+        return False

@@ -1,0 +1,186 @@
+"""Bytes flip on the disks of a running cluster: reads stay right, scrubbing mends and counts."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from integration.cluster.harness import Cluster, Node, wait_until
+from integration.cluster.load import Load
+
+from distkv.storage.base import Table
+from distkv.storage.files.format import KILL, PUT, Frame, entries
+from distkv.storage.files.recovery import read_tolerant, walk
+
+SCRUB_SECONDS = 4
+ROWS = 12
+
+
+class Place(NamedTuple):
+    """Where the value of a live row is."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+def live_rows(node: Node, table: Table) -> dict[bytes, Place]:
+    """Rows of a table as its files say now; the node goes on writing meanwhile."""
+    found: dict[bytes, Place] = {}
+    for path in sorted(node.data.glob("*.segment")):
+        salt = bytes.fromhex(path.stem.partition("-")[2])
+        for frame in walk(read_tolerant(path), salt, str(path)):
+            if not isinstance(frame, Frame) or frame.directory is None:
+                continue
+            for entry in entries(frame):
+                if entry.table != table:
+                    continue
+                if entry.kind == PUT and entry.length:
+                    found[entry.key] = Place(path, entry.offset, entry.length)
+                elif entry.kind == KILL:
+                    found.pop(entry.key, None)
+    return found
+
+
+def flip(place: Place, rng: random.Random) -> None:
+    """One bit of the value."""
+    fd = os.open(place.path, os.O_RDWR)
+    try:
+        at = place.offset + rng.randrange(place.length)
+        byte = os.pread(fd, 1, at)
+        os.pwrite(fd, bytes([byte[0] ^ 1 << rng.randrange(8)]), at)
+    finally:
+        os.close(fd)
+
+
+def flip_rows(node: Node, table: Table, rng: random.Random, least: int = 1) -> int:
+    """Rot in some live rows of at least so many bytes; how many."""
+    rows = [p for _, p in sorted(live_rows(node, table).items()) if p.length >= least]
+    chosen = rng.sample(rows, min(ROWS, len(rows)))
+    for place in chosen:
+        flip(place, rng)
+    return len(chosen)
+
+
+def metrics(node: Node) -> dict[str, float]:
+    """Every sample of /metrics."""
+    found = {}
+    for line in node.request("GET", "/metrics").body.decode().splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            found[name] = float(value)
+    return found
+
+
+def rotten(node: Node, table: str) -> float:
+    """Rows of this table found rotten so far, however."""
+    found = metrics(node)
+    return sum(
+        value
+        for name, value in found.items()
+        if name.startswith("distkv_rotten_rows_total") and f'table="{table}"' in name
+    )
+
+
+def wait_scrubbed(cluster: Cluster, rounds: int = 2) -> None:
+    """Until every running node read everything again, from the start."""
+    goals = {n.ordinal: metrics(n)["distkv_scrub_rounds_total"] + rounds for n in cluster.running}
+    wait_until(
+        lambda: all(
+            metrics(n)["distkv_scrub_rounds_total"] >= goals[n.ordinal] for n in cluster.running
+        ),
+        f"{rounds} rounds of scrubbing",
+        120.0,
+    )
+
+
+@pytest.fixture
+def scrubbed() -> Iterator[Cluster]:
+    """Five nodes that read their disks again every few seconds."""
+    with Cluster(overrides={"repair": {"scrub": SCRUB_SECONDS}}) as five:
+        yield five
+
+
+@pytest.mark.timeout(600)
+def test_flipped_bytes_under_load_are_found_counted_and_mended(scrubbed: Cluster) -> None:
+    rng = random.Random(7)
+    with Load(scrubbed) as load:
+        load.progress(300)
+        for ordinal in (1, 3):
+            node = scrubbed.nodes[ordinal]
+            assert flip_rows(node, Table.SHARD, rng) == ROWS
+            wait_until(lambda node=node: rotten(node, "SHARD") > 0, "rot in shards to be found")
+        for ordinal in (0, 2, 4):
+            node = scrubbed.nodes[ordinal]
+            assert flip_rows(node, Table.LOG, rng) == ROWS
+            assert flip_rows(node, Table.RECORD, rng) > 0
+            assert flip_rows(node, Table.NAME, rng) > 0
+            for table in ("LOG", "RECORD"):
+                wait_until(
+                    lambda node=node, table=table: rotten(node, table) > 0,
+                    f"rot in {table} to be found",
+                )
+        load.progress(100)
+    wait_scrubbed(scrubbed)
+    before = {n.ordinal: sum(rotten(n, t.name) for t in Table) for n in scrubbed.nodes}
+    scrubbed.wait_whole()
+    load.check(*scrubbed.nodes)
+    wait_scrubbed(scrubbed)
+    after = {n.ordinal: sum(rotten(n, t.name) for t in Table) for n in scrubbed.nodes}
+    assert after == before, "whatever was rotten was mended"
+    scrubbed.kill(*scrubbed.followers()[:2])
+    load.check(*scrubbed.running)
+
+
+@pytest.mark.timeout(600)
+def test_metadata_that_nobody_remembers_come_from_a_peer(scrubbed: Cluster) -> None:
+    rng = random.Random(8)
+    with Load(scrubbed, sizes=(900, 2000, 4096)) as load:
+        load.progress(300)
+    scrubbed.wait_whole()
+    victim = scrubbed.followers()[0]
+    node = scrubbed.nodes[victim]
+    scrubbed.kill(victim)
+    assert flip_rows(node, Table.RECORD, rng, least=300) == ROWS
+    scrubbed.start(victim)
+    scrubbed.wait_serving()
+    load.check(node)
+    wait_until(lambda: metrics(node)["distkv_states_taken_total"] >= 1, "a peer's state")
+    wait_scrubbed(scrubbed)
+    assert metrics(node)["distkv_rotten_rows_waiting"] == 0
+    with Load(scrubbed, name="more") as more:
+        more.progress(50)
+    scrubbed.wait_whole()
+    more.check(*scrubbed.nodes)
+    load.check(*scrubbed.nodes)
+
+
+@pytest.mark.timeout(600)
+def test_bytes_flipped_anywhere_while_down_are_survived_or_refused(scrubbed: Cluster) -> None:
+    rng = random.Random(9)
+    with Load(scrubbed) as load:
+        load.progress(200)
+        victim = scrubbed.followers()[0]
+        node = scrubbed.nodes[victim]
+        old = scrubbed.incarnation(victim)
+        scrubbed.kill(victim)
+        for path in sorted(node.data.glob("*.segment")):
+            size = path.stat().st_size
+            for _ in range(20):
+                flip(Place(path, rng.randrange(200, size), 1), rng)
+        node.start()
+        wait_until(lambda: not node.running or node.status() is not None, "a start or a refusal")
+        if not node.running:
+            assert node.exit_code() == 3, node.log_text()[-2000:]
+            scrubbed.wipe(victim)
+            scrubbed.start(victim)
+            scrubbed.replace(victim, old)
+        scrubbed.wait_serving()
+        load.progress(50)
+    wait_scrubbed(scrubbed)
+    scrubbed.wait_whole()
+    load.check(*scrubbed.nodes)

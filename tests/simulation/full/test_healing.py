@@ -1,0 +1,174 @@
+"""Rot in metadata and in the log of running nodes: refused or mended, never answered wrongly."""
+
+from __future__ import annotations
+
+import pytest
+
+from distkv.errors import Corrupt, DistKVError
+from distkv.kernel import Future
+from distkv.operations import Get, Operation, Put, Value, Write
+from distkv.simulation.full_world import CALM, World
+from distkv.simulation.member_host import Host
+from distkv.storage.base import CorruptRow, Table
+
+
+def world_of(geometry: tuple[int, int] = (3, 2)) -> World:
+    world = World(1, geometry, CALM)
+    world.member_options = world.member_options.__class__(
+        **{
+            field: getattr(world.member_options, field)
+            for field in world.member_options.__dataclass_fields__
+            if field != "scrub_period"
+        },
+        scrub_period=1e6,
+    )
+    world.begin()
+    return world
+
+
+def ask(world: World, ordinal: int, operation: Operation, seconds: float = 5.0) -> object:
+    host = world.hosts[ordinal]
+    future = host.execute(operation, world.now + seconds)
+    assert isinstance(future, Future)
+    host.wake()
+    assert world.run_until(lambda: future.done, seconds + 1.0)
+    return future.result()
+
+
+def put(world: World, key: bytes, value: bytes, at: int = 0) -> None:
+    ask(world, at, Write((Put(key, value),)))
+
+
+def get(world: World, key: bytes, at: int) -> object:
+    found = ask(world, at, Get(key))
+    return found.data if isinstance(found, Value) else found
+
+
+def restart(world: World, ordinal: int) -> Host:
+    """A process that remembers no row."""
+    host = world.hosts[ordinal]
+    world.crash(host)
+    host.start()
+    assert world.run_until(lambda: host.votes and host.machine.formed, 10.0)
+    world.run_until(lambda: False, 2.0)
+    return host
+
+
+def sound(host: Host, table: Table, key: bytes) -> bool:
+    try:
+        host.engine.get(table, key)
+    except CorruptRow:
+        return False
+    return True
+
+
+def taken(host: Host) -> int:
+    assert host.member is not None
+    assert host.member.seat is not None
+    return host.member.seat.healer.states_taken
+
+
+def other_than_the_leader(world: World) -> int:
+    return next(h.ordinal for h in world.hosts if not h.leads)
+
+
+def test_a_read_of_a_rotten_record_waits_until_a_peer_gave_its_state() -> None:
+    world = world_of()
+    put(world, b"key", b"value")
+    host = restart(world, other_than_the_leader(world))
+    host.engine.rot(Table.RECORD, b"key")
+    assert get(world, b"key", host.ordinal) == b"value"
+    assert sound(host, Table.RECORD, b"key")
+    assert taken(host) == 1
+
+
+def test_an_entry_that_needs_a_rotten_record_waits_for_it() -> None:
+    world = world_of()
+    put(world, b"key", b"one")
+    host = restart(world, other_than_the_leader(world))
+    host.engine.rot(Table.RECORD, b"key")
+    writer = next(h.ordinal for h in world.hosts if h is not host)
+    put(world, b"key", b"two", writer)
+    for i in range(5):
+        put(world, b"other%d" % i, b"x", writer)
+    assert get(world, b"key", host.ordinal) == b"two"
+    world.run_until(lambda: False, 3.0)
+    assert len({h.machine.applied for h in world.hosts}) == 1
+    assert taken(host) == 1
+
+
+def test_what_the_process_remembers_is_written_again() -> None:
+    world = world_of()
+    put(world, b"key", b"value")
+    host = world.hosts[other_than_the_leader(world)]
+    host.engine.rot(Table.RECORD, b"key")
+    assert host.member is not None
+    assert host.member.seat is not None
+    host.member.seat.healer.on_rot(Table.RECORD, b"key")
+    assert sound(host, Table.RECORD, b"key")
+    assert taken(host) == 0
+
+
+def test_a_rotten_entry_of_the_log_is_written_again() -> None:
+    world = world_of()
+    for i in range(10):
+        put(world, b"key%d" % i, b"value")
+    host = world.hosts[other_than_the_leader(world)]
+    assert host.member is not None
+    assert host.member.seat is not None
+    for slot in host.engine.keys(Table.LOG)[-3:]:
+        before = host.engine.get(Table.LOG, slot)
+        host.engine.rot(Table.LOG, slot)
+        host.member.seat.healer.on_rot(Table.LOG, slot)
+        host.wake()
+        assert world.run_until(lambda slot=slot: sound(host, Table.LOG, slot), 2.0)
+        assert host.engine.get(Table.LOG, slot) == before
+
+
+def test_a_promise_that_rotted_is_written_again() -> None:
+    world = world_of()
+    put(world, b"key", b"value")
+    host = world.hosts[other_than_the_leader(world)]
+    assert host.member is not None
+    assert host.member.seat is not None
+    for key in (b"core.state", b"identity", b"founding"):
+        host.engine.rot(Table.META, key)
+        host.member.seat.healer.on_rot(Table.META, key)
+        host.wake()
+        assert world.run_until(lambda key=key: sound(host, Table.META, key), 2.0)
+    restart(world, host.ordinal)
+    assert get(world, b"key", host.ordinal) == b"value"
+
+
+def test_a_leader_with_rotten_metadata_hands_over_and_heals() -> None:
+    world = world_of()
+    put(world, b"key", b"value")
+    leader = next(h for h in world.hosts if h.leads)
+    world.crash(leader)
+    leader.start()
+    assert world.run_until(lambda: any(h.leads for h in world.hosts), 10.0)
+    assert world.run_until(lambda: leader.votes and leader.machine.formed, 10.0)
+    for host in world.hosts:
+        if host.leads and host is not leader:
+            assert host.member is not None
+            assert host.member.seat is not None
+            host.member.seat.replica.transfer(leader.ordinal)
+            host.wake()
+    assert world.run_until(lambda: leader.leads, 10.0)
+    leader.engine.rot(Table.RECORD, b"key")
+    assert get(world, b"key", leader.ordinal) == b"value"
+    assert not any(h is leader for h in world.hosts if h.leads)
+
+
+def test_alone_the_row_is_refused_and_all_others_are_served() -> None:
+    world = world_of((1, 0))
+    put(world, b"key", b"value")
+    put(world, b"other", b"x")
+    host = restart(world, 0)
+    host.engine.rot(Table.RECORD, b"key")
+    with pytest.raises(DistKVError) as refused:
+        get(world, b"key", 0)
+    assert isinstance(refused.value, Corrupt)
+    assert get(world, b"other", 0) == b"x"
+    put(world, b"third", b"y")
+    assert get(world, b"third", 0) == b"y"
