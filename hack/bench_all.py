@@ -4,6 +4,8 @@ cost      CPU milliseconds per 1 KiB put over all five nodes at 1, 32 and 256 cl
           per second, in turn with etcd on the same machine
 bytes     bytes on the wire and on disk per byte stored, with 5, 4 and 3 nodes up
 failover  from kill -9 of the leader to the next acknowledged write
+rebuild   a wiped node gets its shards back (only when asked for: minutes): wire bytes per byte, and
+          what clients notice
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ import json
 import sys
 from typing import Any
 
+import bench_rebuild
 import bench_sections as sections
 from rich.console import Console
 from rich.table import Table
 
 SECTIONS = ("cost", "bytes", "failover")
+ON_DEMAND = ("rebuild",)
+MEBIBYTE = 1 << 20
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +32,12 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="for programs, on stdout")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="default: all")
+    parser.add_argument(
+        "section", nargs="*", choices=[*SECTIONS, *ON_DEMAND, []], help="default: the first three"
+    )
+    parser.add_argument(
+        "--rebuild-mib", type=int, help="shards to rebuild, MiB (default 1024; 64 with --quick)"
+    )
     options = parser.parse_args(arguments)
     wanted = options.section or SECTIONS
     quick = options.quick
@@ -38,6 +48,9 @@ def main(arguments: list[str]) -> int:
             found["cost"] = sections.cost(1 if quick else 3, 2.0 if quick else 5.0)
         elif section == "bytes":
             found["bytes"] = sections.bytes_stored(10 if quick else 40)
+        elif section == "rebuild":
+            size = options.rebuild_mib or (64 if quick else 1024)
+            found["rebuild"] = bench_rebuild.rebuild(size * MEBIBYTE)
         else:
             found["failover"] = sections.failover(5 if quick else 20)
     if options.json:
@@ -60,6 +73,8 @@ def show(found: dict[str, Any]) -> None:
             console.print("etcd could not be fetched: nothing to compare with")
     if "bytes" in found:
         console.print(bytes_table(found["bytes"]))
+    for sentence in bench_rebuild.sentences(found["rebuild"]) if "rebuild" in found else ():
+        console.print(sentence)
     if "failover" in found:
         failover = found["failover"]
         console.print(
