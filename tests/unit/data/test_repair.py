@@ -177,3 +177,26 @@ def test_the_next_pass_begins_at_once_when_a_member_is_back() -> None:
     world.step(40.0)
     assert all(world.complete(2, value) for value in written)
     assert repairer.missing == 0
+
+
+def test_a_shard_under_a_wrong_number_is_dropped_and_the_right_one_rebuilt() -> None:
+    world = World()
+    written = world.write(b"key", sample(9000))
+    world.step(3.0)
+    shelf = world.nodes[2].plane.keeper.shelf
+    other = world.nodes[3].engine.tables[Table.SHARD]
+    for tables in (world.nodes[2].engine.tables, world.nodes[2].engine.durable):
+        tables[Table.SHARD].clear()
+        tables[Table.SHARD].update(other)
+    world.kill(2)
+    world.restart(2)
+    assert not world.complete(2, written)
+    repairer = world.nodes[2].plane.repairer
+    world.run(repairer.scan_once())
+    world.step(0.1)
+    assert world.complete(2, written)
+    assert world.nodes[2].plane.keeper.counters.misplaced == 1
+    assert shelf is not world.nodes[2].plane.keeper.shelf
+    for ordinal in (0, 1):
+        world.kill(ordinal)
+    assert world.read(b"key", 2) == sample(9000)
