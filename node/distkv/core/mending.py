@@ -11,7 +11,7 @@ import struct
 
 from distkv.core.hardstate import PEER_KEY, STATE_KEY
 from distkv.core.shared import Shared
-from distkv.storage.base import Table
+from distkv.storage.base import Delete, Table
 
 _SLOT = struct.Struct(">Q")
 
@@ -23,6 +23,8 @@ def rewrite(shared: Shared, table: Table, key: bytes) -> bool:
         found = log.entries.get(slot)
         if found is not None:
             log.put(slot, *found)
+        else:  # a start passed it over, with all that is below it
+            shared.out.writes.append(Delete(table, key))
     elif table is Table.META and key.startswith(PEER_KEY):
         for record in shared.peers.records.values():
             record.saved = -1

@@ -142,9 +142,15 @@ class DataPlane:
         """Begin what runs in the background: the node serves from here on."""
         self.repairer.start()
         self.restriper.start()
-        self.scrubber.start()
-        for task in (*self.repairer.tasks, *self.restriper.tasks, *self.scrubber.tasks):
+        for task in (*self.repairer.tasks, *self.restriper.tasks):
             task.add_callback(self._ended)
+        self.start_scrub()
+
+    def start_scrub(self) -> None:
+        """Begin to read the own disk again, whether or not this node is a member. Idempotent."""
+        if not self.scrubber.tasks:
+            self.scrubber.start()
+            self.scrubber.tasks[0].add_callback(self._ended)
 
     def _ended(self, task: Future[None]) -> None:
         if task.error is not None and not isinstance(task.error, Cancelled):

@@ -33,7 +33,7 @@ from distkv.machine.once import Once
 from distkv.machine.rows import HEAD_ROW, Rows
 from distkv.machine.sessions import NODE, OPENED, Sessions, weigh
 from distkv.machine.snapshot import check_not_installing, is_installing
-from distkv.machine.writes import execute
+from distkv.machine.writes import VALUE_ID_AT, execute
 from distkv.storage.base import Engine, StorageOperation, Table
 
 FORMAT = 1
@@ -168,6 +168,9 @@ class Machine:
                 for mutation in command[5]:
                     if mutation[0] != c.FLUSH:
                         records.get(mutation[1])
+                    at = VALUE_ID_AT.get(mutation[0])
+                    if at is not None:
+                        self.keyspace.names.get(mutation[at])
                 if command[4]:
                     self._once.read_ahead(command[1])
             elif command[0] == c.TICK:

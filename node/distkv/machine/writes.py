@@ -30,7 +30,7 @@ Fields = tuple[Any, ...]
 Decision = tuple[OutcomeKind, object]
 
 _APPLIED = OutcomeKind.APPLIED
-_VALUE_ID_AT = {c.PUT_CODED: 7, c.RESTRIPE: 3}
+VALUE_ID_AT = {c.PUT_CODED: 7, c.RESTRIPE: 3}
 """Where the dispersed value starts in a mutation."""
 
 
@@ -157,7 +157,7 @@ def _refusal(
 ) -> str:
     seen: list[bytes] = []
     for mutation in mutations:
-        at = _VALUE_ID_AT.get(mutation[0])
+        at = VALUE_ID_AT.get(mutation[0])
         if at is None:
             continue
         raw, k, _, _, _, _, stamp, epoch, holders = mutation[at:]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from distkv.core.configuration import Configuration
 from distkv.ids import Ballot, Member, ValueId
 from distkv.machine.interface import Record
 from distkv.machine.machine import Machine
+from distkv.storage.base import CorruptRow
+
+ROTTEN_KEY = b""
 
 
 class AppliedState:
     """Always the machine's present state, also after a snapshot replaced it."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, on_rot: Callable[[CorruptRow], None]) -> None:
         self._machine = machine
+        self._on_rot = on_rot
 
     @property
     def applied(self) -> int:
@@ -49,8 +55,16 @@ class AppliedState:
         return known.settled if known is not None and known.boot == boot else 0
 
     def key_of(self, value_id: ValueId) -> bytes | None:
-        """The key whose record refers to this value."""
-        return self._machine.key_of(value_id)
+        """The key whose record refers to this value.
+
+        If the row that says so is rotten, the value is named all the same, and its shards must
+        stay: the answer is then a key of which no record names it.
+        """
+        try:
+            return self._machine.key_of(value_id)
+        except CorruptRow as rot:
+            self._on_rot(rot)
+            return ROTTEN_KEY
 
     def record(self, key: bytes) -> Record | None:
         """The record of a key, also one whose time is over. Raises CorruptRow."""

@@ -86,7 +86,7 @@ class Seat:
         self.data = DataPlane(
             self.kernel,
             owner.engine,
-            AppliedState(self.machine),
+            AppliedState(self.machine, self.healer.met),
             SeatCoordinator(self),
             self,
             limits_of(self.options, self.inline_max),
@@ -373,6 +373,7 @@ class Seat:
         if now >= self._truncate_at:
             self._truncate_at = now + self.options.truncate_every
             self.replica.truncate(self.machine.applied)
+        self.data.start_scrub()
         self.receiver.poll(now)
         self.owner.suspicions.take(now, self.replica.witness.found, self.data.doubts)
         self.healer.poll(now)
