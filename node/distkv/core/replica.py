@@ -71,9 +71,7 @@ class Replica:
         rng: random.Random,
     ) -> None:
         """Restore from the rows of `engine` (none: a fresh node). `machine` is loaded already.
-
-        Raises ValueError for contradictory options or an unknown row format.
-        """
+        Raises ValueError (contradictory options, unknown row format), StorageError (damage)."""
         check(options)
         self.options = options
         self.machine = machine
