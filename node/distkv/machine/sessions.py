@@ -6,6 +6,11 @@ above it. A plain "last sequence" would swallow writes that reach the log out of
 Rows in STATE (so that a turn writes only what it changed):
     b"s" + session             -> (format, kind, low, last use in log time)
     b"p" + session + slot (8)  -> (format, (sequence, kind, detail), ...) of one entry
+    b"x" + session             -> (format, slot): ended there, not opened again
+A session that ended has forgotten what was applied under it, so its name must not come back:
+else a late copy of the command that opened it, and then one of a write, would apply that
+write once more (a leader's clock that jumps ahead ends sessions while copies are under way).
+The names of sessions that ended are kept for ENDED_SLOTS slots, whatever clocks do.
 A page goes once all its sequences are below the mark.
 """
 
@@ -34,7 +39,11 @@ WINDOW = 65536
 WEIGHT_MAX = 4 * 2**20
 """Bytes of results (old values) one session may keep; only the low one passes it."""
 
+ENDED_SLOTS = 1 << 20
+"""Far longer than any copy of a command is on its way."""
+
 HEAD_PREFIX = b"s"
+ENDED_PREFIX = b"x"
 PAGE_PREFIX = b"p"
 _SLOT = struct.Struct(">Q")
 _pack = msgpack.Packer().pack
@@ -99,6 +108,9 @@ class Sessions:
         self._touched: dict[bytes, Session] = {}
         self._fresh: dict[bytes, Session] = {}
         self._opened = 0
+        self._ended: dict[bytes, int] = {}
+        """Session -> slot, in the order of slots."""
+        self._ending: list[bytes] = []
 
     def load(self) -> None:
         """Read all rows."""
@@ -115,6 +127,13 @@ class Sessions:
             for key, raw in rows:
                 self._load_page(key, raw)
             start = rows[-1][0] + b"\0"
+
+        ended = []
+        start = ENDED_PREFIX
+        while rows := self._rows.scan(start, _after(ENDED_PREFIX), 1000):
+            ended += [(_unpacked(raw)[0], key[1:]) for key, raw in rows]
+            start = rows[-1][0] + b"\0"
+        self._ended = {key: slot for slot, key in sorted(ended)}
 
     def _load_page(self, key: bytes, raw: bytes) -> None:
         session = self._sessions[key[1 : 1 + SESSION_BYTES]]
@@ -146,10 +165,12 @@ class Sessions:
         self._fresh[session.key] = session
 
     def open(self, key: bytes, kind: int, now_ms: int) -> bool:
-        """Begin a session (a known one stays as it is). False: too many."""
+        """Begin a session (a known one stays as it is). False: too many, or it has ended."""
         if self.find(key, now_ms) is not None:
             return True
         if kind == OPENED:
+            if key in self._ended or key in self._ending:
+                return False
             if self._opened >= OPENED_MAX:
                 return False
             self._opened += 1
@@ -163,7 +184,9 @@ class Sessions:
             return
         self._touched.pop(key, None)
         self._fresh.pop(key, None)
-        self._opened -= session.kind == OPENED
+        if session.kind == OPENED:
+            self._opened -= 1
+            self._ending.append(key)
         self._rows.delete(HEAD_PREFIX + key)
         for slot, _ in session.pages:
             self._rows.delete(page_key(key, slot))
@@ -188,7 +211,9 @@ class Sessions:
         return min(times) + self._idle_ms if times else None
 
     def end_entry(self, slot: int) -> None:
-        """Write the pages of the entry at `slot`."""
+        """Write the pages of the entry at `slot`, and which sessions ended in it."""
+        if self._ending or self._ended:
+            self._note_ended(slot)
         if not self._fresh:
             return
         for key, session in self._fresh.items():
@@ -197,6 +222,18 @@ class Sessions:
             session.pages.append((slot, max(result[0] for result in fresh)))
             self._rows.put(page_key(key, slot), _pack((FORMAT, *fresh)))
         self._fresh = {}
+
+    def _note_ended(self, slot: int) -> None:
+        for key in sorted(self._ending):
+            self._ended[key] = slot
+            self._rows.put(ENDED_PREFIX + key, _pack((FORMAT, slot)))
+        self._ending = []
+        while self._ended:
+            key = next(iter(self._ended))
+            if self._ended[key] + ENDED_SLOTS > slot:
+                return
+            del self._ended[key]
+            self._rows.delete(ENDED_PREFIX + key)
 
     def end_turn(self) -> None:
         """Write the heads of the touched sessions."""

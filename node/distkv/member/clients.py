@@ -71,7 +71,9 @@ class Clients:
             elif outcome.result().kind is OutcomeKind.APPLIED:
                 future.set_result(True)
             else:
-                future.set_exception(BadRequest("too many sessions are open"))
+                future.set_exception(
+                    BadRequest("too many sessions are open, or this one ended: open another")
+                )
 
         try:
             command = pack_open(session)

@@ -73,6 +73,7 @@ class Model:
         self.removed: set[int] = set()
         self.boots: dict[int, tuple[int, int]] = {}
         self.sessions: dict[bytes, dict[str, Any]] = {}
+        self.opened: set[bytes] = set()
         self.once: dict[bytes, tuple[int, int, tuple[str, Any]]] = {}
         self.items: dict[bytes, Item] = {}
 
@@ -122,6 +123,9 @@ class Model:
 
     def open(self, session: bytes) -> Any:
         if self.alive(session) is None:
+            if session in self.opened:  # it has ended: its name does not come back
+                return (session, 0, "REFUSED", "sessions")
+            self.opened.add(session)
             self.sessions[session] = {"low": 0, "results": {}, "last": self.time}
         return (session, 0, "APPLIED", [True])
 

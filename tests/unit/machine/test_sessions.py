@@ -275,3 +275,37 @@ def test_too_many_idempotency_keys_are_refused(monkeypatch: pytest.MonkeyPatch) 
     world.now += LIFE
     world.tick()
     assert world.commands(command(1, session=keys[2], implicit=True))[0].detail == [3]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_session_that_ended_does_not_come_back(restart: bool) -> None:
+    """Seed 100293 of the simulator: the leader's clock jumped, the session ended, then late
+    copies of its opening and of a write arrived and the write was applied once more."""
+    world = World(options=OPTIONS)
+    opening, write = c.pack_open(GATEWAY), command(3, session=GATEWAY)
+    world.commands(opening)
+    assert world.commands(write)[0].kind is OutcomeKind.APPLIED
+    world.now += IDLE + 1
+    world.commands(c.pack_tick())
+    if restart:
+        world.reload()
+    (opened,) = world.commands(opening)
+    assert (opened.kind, opened.detail) == (OutcomeKind.REFUSED, "sessions")
+    assert world.commands(write)[0].kind is OutcomeKind.UNKNOWN_SESSION
+    assert number(world) == 1
+
+
+def test_names_of_sessions_that_ended_are_forgotten_when_no_copy_can_be_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "ENDED_SLOTS", 3)
+    world = World(options=OPTIONS)
+    world.commands(c.pack_open(GATEWAY))
+    world.now += IDLE + 1
+    world.commands(c.pack_tick())
+    for _ in range(3):
+        world.flush()
+        assert [k for k, _ in world.engine.scan(Table.STATE, b"x", b"y", 9)] == [b"x" + GATEWAY]
+        world.commands(c.pack_tick())
+    world.flush()
+    assert world.engine.scan(Table.STATE, b"x", b"y", 9) == []
