@@ -22,6 +22,11 @@ COMMANDS = {
         "Admit a node whose directory was made anew.",
     ),
     "lost": ("distkv.cli.admin_lost", "lost", "List the keys whose values are lost."),
+    "recover": (
+        "distkv.cli.admin_recover",
+        "recover",
+        "Go on with what is left of a cluster that lost its quorum for good.",
+    ),
 }
 
 

@@ -245,3 +245,20 @@ def clean(path: Path) -> None:
     directory.remove()
     directory.unlock()
     click.echo(f"{directory.path} is removed")
+
+
+@local.command()
+@click.option("--yes", "phrase", metavar="PHRASE", help="Do it; the phrase is printed without.")
+@click.option("--json", "as_json", is_flag=True, help="The findings for programs.")
+@DIRECTORY
+@plain_errors
+def recover(phrase: str | None, as_json: bool, path: Path) -> None:
+    """Go on with what is left of a cluster that lost its quorum for good.
+
+    Only with more parity than data shards (such as 2 + 3), and only while the cluster is down.
+    Without --yes it says what would be kept and what is lost, and changes nothing. Lost keys
+    answer `data_lost` until they are written or deleted.
+    """
+    from distkv.cli.local_recover import recover_local
+
+    recover_local(Directory(path), phrase, as_json)
