@@ -13,6 +13,7 @@ from distkv.gateway.sessions import SessionKeeper, SessionOpened
 from distkv.gateway.uploads import GatewayUpload
 from distkv.kernel import Future
 from distkv.operations import OpenSession, Operation, Upload
+from distkv.version import version
 
 SWEEP_SECONDS = 0.05
 
@@ -77,6 +78,7 @@ class GatewayStore:
         keys = [link.keys for link in links if link.serving and link.keys is not None]
         return {
             "role": "gateway",
+            "version": version(),
             "serving": serving > 0,
             "state": "serving" if serving else "no node serves",
             "nodes_connected": self.nodes.connected,

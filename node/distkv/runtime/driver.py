@@ -21,6 +21,7 @@ from distkv.member.output import Outgoing, Output
 from distkv.runtime.flusher import Flusher
 from distkv.storage.base import Engine, Put, StorageError, StorageFull, StorageOperation
 from distkv.transport.base import Identity, Lane, Transport
+from distkv.version import version
 from distkv.wire.codec import WireError, decode, encode
 
 log = logging.getLogger("distkv.driver")
@@ -256,6 +257,7 @@ class Driver:
         """The member's status and what the process knows."""
         usage = self.engine.usage()
         return self.member.status() | {
+            "version": version(),
             "bytes_live": usage.live,
             "bytes_on_disk": usage.on_disk,
             "bytes_free": usage.free,

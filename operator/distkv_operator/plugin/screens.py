@@ -159,7 +159,7 @@ def members_table(members: Iterable[Mapping[str, Any]]) -> RenderableType:
             str(member.get("shardsHeld", "")),
             Text(str(missing), "red" if missing else ""),
             amount(member.get("bytesHeld")),
-            duration(member.get("secondsLeft")),
+            duration(member.get("secondsLeft")) if missing else "",
             member.get("node", ""),
             member.get("zone", ""),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from distkv.api.resp import encode
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
 
 REDIS_VERSION = "7.2.0"
 """The Redis whose behaviour clients may expect of the commands there are."""
-
-
-def version() -> str:
-    """Version of this package."""
-    try:
-        return metadata.version("distkv")
-    except metadata.PackageNotFoundError:
-        return "0.0.0"
 
 
 def ping(_connection: RespConnection, arguments: list[Any]) -> bytes:

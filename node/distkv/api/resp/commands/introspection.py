@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from distkv.api.resp import encode
 from distkv.api.resp.commands.common import upper
-from distkv.api.resp.commands.connection import REDIS_VERSION, unknown_subcommand, version
+from distkv.api.resp.commands.connection import REDIS_VERSION, unknown_subcommand
 from distkv.api.resp.encode import OK, RespError, array, bulk, integer, mapping
 from distkv.api.resp.table import Command, Scope
+from distkv.version import version
 
 if TYPE_CHECKING:
     from distkv.api.resp.connection import RespConnection
