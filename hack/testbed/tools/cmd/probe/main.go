@@ -19,6 +19,7 @@ const usage = `usage:
                                             up MILLISECONDS sent=COUNT    first datagram that came back
                                             down MILLISECONDS sent=COUNT  last one before 200 ms of silence
                                           (two of them with -bind, each the other's target, need no serve)
+  probe ask HOST:PORT                     one datagram, a single one; waits 20 s for the answer, prints it
   probe connect HOST:PORT                 one TCP connection within 2 s; prints the answer
   probe resolve NAME                      the addresses of a name, one a line
 `
@@ -28,7 +29,7 @@ func main() {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
 	}
-	commands := map[string]func([]string) error{"serve": serve, "watch": watch, "connect": connect, "resolve": resolve}
+	commands := map[string]func([]string) error{"serve": serve, "watch": watch, "ask": ask, "connect": connect, "resolve": resolve}
 	command, known := commands[os.Args[1]]
 	if !known {
 		fmt.Fprint(os.Stderr, usage)
@@ -108,6 +109,25 @@ func watch(args []string) error {
 			fmt.Printf("%s %d sent=%d\n", map[bool]string{true: "up", false: "down"}[up], heard, sent)
 		}
 	}
+	return nil
+}
+
+func ask(args []string) error {
+	socket, err := net.Dial("udp4", args[0])
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	if _, err := socket.Write([]byte("?")); err != nil {
+		return err
+	}
+	_ = socket.SetReadDeadline(time.Now().Add(20 * time.Second))
+	buffer := make([]byte, 256)
+	n, err := socket.Read(buffer)
+	if err != nil {
+		return err
+	}
+	fmt.Println(string(buffer[:n]))
 	return nil
 }
 
