@@ -1,9 +1,12 @@
-"""The operator in the cluster: there already, or installed from the checkout."""
+"""The operator in the cluster: there already, or installed for the time of a run."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
+import yaml
 from chaos.faults_control import OPERATOR
 from testbed.harness import Cluster
 from testbed.paths import CHECKOUT
@@ -11,13 +14,27 @@ from testbed.paths import CHECKOUT
 INSTALL = CHECKOUT / "hack" / "install.yaml"
 
 
-def ensure_operator(cluster: Cluster, image: str) -> None:
-    """Installs hack/install.yaml with this image, unless an operator runs already."""
+@contextlib.contextmanager
+def operator(cluster: Cluster, image: str) -> Iterator[None]:
+    """That of hack/install.yaml with this image, unless one runs already."""
     if cluster.items("pods", "-A", "-l", OPERATOR):
+        yield
         return
-    text = re.sub(r"(\bimage: )\S+", rf"\g<1>{image}", INSTALL.read_text())
-    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=text)
-    cluster.wait("the operator", lambda: _ready(cluster), 120)
+    text = re.sub(
+        r"(\b(image|value): )distkv:dev$", rf"\g<1>{image}", INSTALL.read_text(), flags=re.M
+    )
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+    try:
+        cluster.wait("the operator", lambda: _ready(cluster), 120)
+        yield
+    finally:
+        # The definition stays: with it Kubernetes would delete clusters that are not ours.
+        ours = [d for d in yaml.safe_load_all(text) if d["kind"] != "CustomResourceDefinition"]
+        cluster.kubectl(
+            *("delete", "--ignore-not-found", "-f", "-"),
+            stdin=yaml.safe_dump_all(ours),
+            timeout=180,
+        )
 
 
 def _ready(cluster: Cluster) -> bool:

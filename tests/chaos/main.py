@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from chaos.campaign import Campaign, Result
-from chaos.controller import ensure_operator
+from chaos.controller import operator
 from chaos.faults import TABLE
 from chaos.lab import Lab
 from chaos.report import write
@@ -69,10 +69,12 @@ def campaign(options: argparse.Namespace, names: list[str], seed: int) -> Result
     cluster = running()
     if not options.no_build:
         load_images(options.image)
-    ensure_operator(cluster, options.image)
     report: Path = options.report or CHECKOUT / ".cache" / "chaos" / f"report-{seed}.html"
     report.parent.mkdir(parents=True, exist_ok=True)
-    with cluster.space("restricted", "chaos", options.keep) as space:
+    with (
+        operator(cluster, options.image),
+        cluster.space("restricted", "chaos", options.keep) as space,
+    ):
         lab = Lab(space, options.data_shards, options.parity_shards, options.image)
         lab.create()
         chaos = Campaign(lab, seed, options.minutes * 60, names, options.once)
