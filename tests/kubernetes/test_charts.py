@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from testbed.harness import Cluster, Space
 from testbed.paths import CHECKOUT
 from testbed.run import run
@@ -139,7 +141,14 @@ def test_a_cluster_from_nothing_is_tested_upgraded_and_rolled_back(helm: Helm, s
     upgraded = {**SMALL, "gateway": {**SMALL["gateway"], "replicas": 2}}
     helm("upgrade", STORE, CHARTS / "distkv-cluster", "-n", shop.name, values=upgraded)
     gateway = ("deployment", f"{STORE}-gateway")
-    shop.cluster.wait("two gateways", lambda: shop.get(*gateway)["status"]["readyReplicas"] == 2)
+    shop.cluster.wait(
+        "two gateways", lambda: shop.get(*gateway)["status"]["readyReplicas"] == 2, 120
+    )
+
+    helm("rollback", STORE, "1", "-n", shop.name)
+    shop.cluster.wait("one gateway", lambda: shop.get(*gateway)["spec"]["replicas"] == 1, 120)
+    await_whole(shop)
+    assert distkv(shop, "get", "price") == "12"
 
     smaller = {**SMALL, "storage": {"size": "300Mi"}}
     refused = helm.attempt(
@@ -147,12 +156,9 @@ def test_a_cluster_from_nothing_is_tested_upgraded_and_rolled_back(helm: Helm, s
     )
     assert refused.returncode != 0
     assert "size may only grow" in refused.stderr
+    helm("rollback", STORE, "3", "-n", shop.name)
     assert shop.get("dkv", STORE)["spec"]["storage"]["size"] == "400Mi"
-
-    helm("rollback", STORE, "1", "-n", shop.name)
-    shop.cluster.wait("one gateway", lambda: shop.get(*gateway)["spec"]["replicas"] == 1)
-    await_whole(shop)
-    assert distkv(shop, "get", "price") == "12"
+    assert whole(shop)
 
 
 def test_volumes_outlive_the_release_and_are_taken_over(helm: Helm, shop: Space) -> None:
@@ -194,15 +200,21 @@ def test_the_wrong_order_of_uninstalling_neither_hangs_nor_loses_a_claim(
 
 
 def test_an_upgrade_brings_the_definition_up_to_date(
-    helm: Helm, cluster: Cluster, operator: None
+    helm: Helm, cluster: Cluster, operator: None, tmp_path: Path
 ) -> None:
-    """As if an older release had left a definition without some field."""
-    name = "distkvclusters.distkv.io"
-    path = "/spec/versions/0/additionalPrinterColumns"
-    cluster.kubectl(
-        *("patch", "crd", name, "--type=json", "-p"),
-        json.dumps([{"op": "remove", "path": path}]),
-    )
-    install_operator(helm)
-    columns = cluster.get("crd", name)["spec"]["versions"][0]["additionalPrinterColumns"]
-    assert "Missing" in {column["name"] for column in columns}
+    """From a release whose definition had no columns yet."""
+    older = tmp_path / "distkv-operator"
+    shutil.copytree(CHARTS / "distkv-operator", older)
+    [path] = (older / "files" / "crds").iterdir()
+    definition = yaml.safe_load(path.read_text())
+    del definition["spec"]["versions"][0]["additionalPrinterColumns"]
+    path.write_text(yaml.safe_dump(definition))
+
+    def columns() -> set[str]:
+        version = cluster.get("crd", definition["metadata"]["name"])["spec"]["versions"][0]
+        return {column["name"] for column in version.get("additionalPrinterColumns", [])}
+
+    helm("upgrade", OPERATOR, older, "-n", SYSTEM, *IMAGE)
+    assert "Missing" not in columns()
+    helm("upgrade", OPERATOR, CHARTS / "distkv-operator", "-n", SYSTEM, *IMAGE)
+    assert "Missing" in columns()
