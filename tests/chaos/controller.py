@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 from chaos.faults_control import OPERATOR
@@ -17,7 +18,7 @@ INSTALL = CHECKOUT / "hack" / "install.yaml"
 @contextlib.contextmanager
 def operator(cluster: Cluster, image: str) -> Iterator[None]:
     """That of hack/install.yaml with this image, unless one runs already."""
-    if cluster.items("pods", "-A", "-l", OPERATOR):
+    if any("deletionTimestamp" not in pod["metadata"] for pod in _pods(cluster)):
         yield
         return
     text = re.sub(
@@ -37,8 +38,12 @@ def operator(cluster: Cluster, image: str) -> Iterator[None]:
         )
 
 
+def _pods(cluster: Cluster) -> list[dict[str, Any]]:
+    return cluster.items("pods", "-A", "-l", OPERATOR)
+
+
 def _ready(cluster: Cluster) -> bool:
-    pods = cluster.items("pods", "-A", "-l", OPERATOR)
+    pods = [pod for pod in _pods(cluster) if "deletionTimestamp" not in pod["metadata"]]
     return bool(pods) and all(
         any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
         for pod in pods
