@@ -73,6 +73,13 @@ def show_node(found: dict[str, Any]) -> None:
         f"{text(found['leader'])}, {found['keys']} keys",
     )
     show_health(out, view, view["members"])
+    scrub = found["health"]["scrub"]
+    rotten = sum(scrub["rotten"].values()) + sum(scrub["rotten_met"].values())
+    _line(
+        out,
+        f"scrub of this node: {scrub['share']:.0%} of round {scrub['rounds'] + 1} read again, "
+        f"{rotten} rotten rows found, {scrub['mended']} mended",
+    )
     table = Table("node", "up", *HEADINGS)
     for member in view["members"]:
         up = "[green]yes[/]" if member["up"] else "[red]no[/]"

@@ -104,7 +104,8 @@ def _replacement(
     if stage is not None:
         return {"replacement": stage._asdict()}
     found: dict[str, Any] = {"replacement": None}
-    if answer.ok and answer.body.get("state") == "waiting to be admitted":
+    seats = len(answer.body["layout"]["members"]) if answer.ok and "layout" in answer.body else 0
+    if ordinal < seats and answer.body["state"] == "waiting to be admitted":
         found["detail"] = (
             "its directory is new, and `distkv local wipe` did not make it so: an empty directory "
             "may be a disk that is not mounted. If the old one is really lost: "

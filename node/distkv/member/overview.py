@@ -7,10 +7,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from distkv.ids import Member
+from distkv.member.health import lost_count
 from distkv.member.messages import Greeting, known
 from distkv.member.report import state_of
 from distkv.member.survival import SETTLED_SECONDS, UNKNOWN, Standing, Survival, survival
-from distkv.member.work import RepairWork, Work
+from distkv.member.work import work_of
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -34,7 +35,6 @@ class Overview:
         self._seat = seat
         self._marks: deque[tuple[float, int]] = deque()
         self._settled = 0
-        self._work = RepairWork()
 
     def greeting(self) -> Greeting:
         """How far this node is."""
@@ -42,7 +42,7 @@ class Overview:
         self._look(seat.kernel.now)
         counters = seat.data.keeper.counters
         replica = seat.replica.status()
-        work = self.work()
+        work = work_of(seat)
         return Greeting(
             True,
             state_of(seat)[0] == "serving",
@@ -54,7 +54,7 @@ class Overview:
             replica.durable,
             replica.voter,
             state_of(seat)[0],
-            len(seat.data.losses) + seat.data.losses.unlisted,
+            lost_count(seat),
             work.done,
             work.left,
             work.rate,
@@ -62,16 +62,11 @@ class Overview:
             seat.owner.suspicions.total,
         )
 
-    def work(self) -> Work:
-        """What repair of this node does."""
-        return self._work.work(self._seat)
-
     def _look(self, now: float) -> None:
         """Remember how far this node is, to know in a while what is old."""
         if self._marks and now - self._marks[-1][0] < LOOK_SECONDS:
             return
         self._marks.append((now, self._seat.machine.applied))
-        self._work.look(now, self._seat.data.repairer.progress.rebuilt_bytes)
         while self._marks and now - self._marks[0][0] >= SETTLED_SECONDS:
             self._settled = self._marks.popleft()[1]
 

@@ -20,6 +20,7 @@ Of the node itself (before it is seated only the first lines are there):
 | under_coded, under_coded_bytes, under_coded_seconds_left | values that are coded otherwise \
 than the layout wants; of them all nodes know the same |
 | values_lost | values of which too few shards are left, as far as this node found out |
+| health | repair, restripe and scrub in detail, see member.health |
 | disk_full | true: read-only |
 | peers_up, members_up, peers | who is connected; what each said last |
 | suspicions | [{source, kind, count, detail}], see member.suspicions |
@@ -47,8 +48,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distkv.member.health import health_of, lost_count
 from distkv.member.messages import known
 from distkv.member.standing import Standing, describe, standing_of
+from distkv.member.work import work_of
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -118,7 +121,8 @@ def status_of(seat: Seat) -> dict[str, object]:
         "memory_in_flight": seat.data.budget.used,
         **_repair(seat),
         **seat.overview.under_coded(),
-        "values_lost": len(seat.data.losses) + seat.data.losses.unlisted,
+        "values_lost": lost_count(seat),
+        "health": health_of(seat),
         "cluster_view": seat.overview.cluster(),
         "peers": {
             str(ordinal): greeting._asdict()
@@ -128,7 +132,7 @@ def status_of(seat: Seat) -> dict[str, object]:
 
 
 def _repair(seat: Seat) -> dict[str, object]:
-    work = seat.overview.work()
+    work = work_of(seat)
     return {
         "repair_bytes_done": work.done,
         "repair_bytes_left": known(work.left),
