@@ -166,8 +166,9 @@ class Relayout:
                 return
             members.append(joiner)
         # Durable first: from here on the cluster may take it up at any time.
-        push = Push(seen.body["epoch"], wanted)
-        self._store(self._ownership._replace(pushed=push))
+        if not again:  # else what it is to end stays noted until the epoch is another one
+            push = Push(seen.body["epoch"], wanted)
+            self._store(self._ownership._replace(pushed=push))
         request = {
             "owner": self._ownership.owner,
             "data_shards": wanted.data_shards,
