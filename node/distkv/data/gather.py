@@ -207,7 +207,8 @@ class Gather:
                     want.setdefault(ordinal, []).append(number)
                     prompt += 1
             new = sum(number in numbers for numbers in want.values())
-            if lacking > len(asked) + new:
+            # Only when everybody has answered: what is left must be counted right.
+            if lacking > 0 and not asked and not new:
                 hopeless = True
                 fewest = min(fewest, self._record.data_shards - lacking)
         for ordinal, numbers in want.items():

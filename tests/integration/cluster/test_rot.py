@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import redis
 from integration.cluster.harness import Cluster, Node, wait_until
 from integration.cluster.load import Load
 
@@ -184,3 +185,57 @@ def test_bytes_flipped_anywhere_while_down_are_survived_or_refused(scrubbed: Clu
     wait_scrubbed(scrubbed)
     scrubbed.wait_whole()
     load.check(*scrubbed.nodes)
+
+
+@pytest.mark.timeout(600)
+def test_a_value_that_is_really_gone_is_called_lost_until_it_is_overwritten(
+    scrubbed: Cluster,
+) -> None:
+    rng = random.Random(10)
+    client = scrubbed.nodes[3].redis()
+    client.set("gone", b"x" * 50_000)
+    client.set("inline", b"small")
+    scrubbed.wait_whole()
+    scrubbed.kill(0, 1, 2)
+    for ordinal in (0, 1, 2):
+        for key, place in live_rows(scrubbed.nodes[ordinal], Table.SHARD).items():
+            if key[:1] != b"\xff":
+                flip(place, rng)
+    scrubbed.start(0, 1, 2)
+    scrubbed.wait_serving()
+    wait_until(
+        lambda: all(
+            metrics(scrubbed.nodes[o])["distkv_shards_corrupt_total"] > 0 for o in (0, 1, 2)
+        ),
+        "rot to be found",
+    )
+    scrubbed.kill(3)
+    other = scrubbed.nodes[4].redis()
+    with pytest.raises(redis.ResponseError, match="NOQUORUM"):  # node 3 may hold what is missing
+        other.get("gone")
+    scrubbed.start(3)
+    scrubbed.wait_serving()
+    for node in scrubbed.nodes:
+        with pytest.raises(redis.ResponseError, match="DATALOST"):
+            node.redis().get("gone")
+        assert node.redis().get("inline") == b"small"
+    listed = wait_until(
+        lambda: scrubbed.nodes[3].admin("GET", "/v1/admin/lost").json["lost"], "it to be listed"
+    )
+    assert [(x["key"], x["shards"], x["data_shards"]) for x in listed] == [("gone", 2, 3)]
+    victim = scrubbed.followers()[0]
+    scrubbed.kill(victim)
+    scrubbed.start(victim)
+    scrubbed.wait_serving()
+    assert scrubbed.nodes[victim].admin("GET", "/v1/admin/lost?limit=5").json["count"] == 1
+    refused = scrubbed.nodes[victim].admin("GET", "/v1/admin/lost?limit=0")
+    assert refused.status == 400
+    assert b"limit" in refused.body
+    scrubbed.nodes[4].redis().set("gone", b"y" * 50_000)
+    wait_until(
+        lambda: all(n.admin("GET", "/v1/admin/lost").json["count"] == 0 for n in scrubbed.nodes),
+        "the list to be empty",
+    )
+    scrubbed.wait_whole()
+    for node in scrubbed.nodes:
+        assert node.redis().get("gone") == b"y" * 50_000
