@@ -115,8 +115,11 @@ def fingerprint(cluster: Cluster, context: Context) -> str:
 
 
 def gateway_checksum(cluster: Cluster, context: Context) -> str:
-    """Of the gateways' file: they are replaced, a few at a time, when it changes."""
-    return checksum(gateway_sections(cluster, context))
+    """Of the gateways' file: they are replaced, a few at a time, when it changes. The list of
+    nodes they take over from the changed file."""
+    sections = gateway_sections(cluster, context)
+    del sections["gateway"]["nodes"]
+    return checksum(sections)
 
 
 def checksum(content: Any) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from distkv.config import Config, load
-from distkv_operator.builders import config_map, fingerprint
+from distkv_operator import names
+from distkv_operator.builders import config_map, deployment, fingerprint
 
 from .support import CLUSTER_ID, cluster, context
 
@@ -49,6 +50,19 @@ def test_a_gateway_takes_its_file_and_has_no_key(tmp_path: Path) -> None:
     assert found.limits.value_bytes_max == 16 * 1024 * 1024
     assert not found.keys.files
     assert found.admin.token_file is None
+
+
+def gateway_mark(changes: dict[str, Any] | None = None, **spec: Any) -> str:
+    wanted = cluster(**spec)
+    template = deployment(wanted, context(wanted, **(changes or {})))["spec"]["template"]
+    found: str = template["metadata"]["annotations"][names.CONFIG_ANNOTATION]
+    return found
+
+
+def test_gateways_are_replaced_for_limits_but_not_for_more_nodes() -> None:
+    assert gateway_mark(config={"limits": {"value_bytes_max": "16Mi"}}) != gateway_mark()
+    assert gateway_mark({"replicas": 7}) == gateway_mark()
+    assert gateway_mark(config={"consensus": {"heartbeat": "70ms"}}) == gateway_mark()
 
 
 def mark(changes: dict[str, Any] | None = None, **spec: Any) -> str:
