@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from integration.cluster.harness import HOST, OWNER, Cluster, wait_until
+from integration.cluster.test_rot import flip_rows
 from integration.local.cluster import environment
+
+from distkv.storage.base import Table
 
 
 class Admin:
@@ -74,3 +79,34 @@ def test_what_is_not_safe_is_refused_with_the_reason(admin: Admin) -> None:
     admin("replace", "4")
     wait_until(lambda: len(cluster.statuses()) == 5, "all five")
     cluster.wait_serving()
+
+
+def test_a_lost_value_is_listed_until_it_is_overwritten(admin: Admin) -> None:
+    """More shards rot than parity makes up for: the key is refused, and named."""
+    cluster = admin.cluster
+    value = os.urandom(30_000)
+    assert cluster.nodes[0].redis().set("precious", value)
+    assert "no value is known to be lost" in admin("lost")
+    wait_until(
+        lambda: all(s["shards"] == 1 for s in cluster.statuses().values()), "every shard to be held"
+    )
+    rng = random.Random(1)
+    # Four, not three: while nodes are slow the value may be coded for two of them.
+    for node in cluster.nodes[:4]:
+        assert flip_rows(node, Table.SHARD, rng, 5_000)
+
+    def refused() -> bool:
+        answer = cluster.nodes[0].request("GET", "/v1/kv/precious")
+        assert answer.status != 200, "rot must never be handed out"
+        return answer.status == 500 and answer.json["error"] == "data_lost"
+
+    wait_until(refused, "the loss to be told")
+    found = json.loads(admin("lost", "--json"))
+    assert [entry["key"] for entry in found["lost"]] == ["precious"]
+    assert found["lost"][0]["shards"] < found["lost"][0]["data_shards"]
+    said = admin("lost")
+    assert "precious: " in said
+    assert "shards are left" in said
+    assert cluster.nodes[0].redis().set("precious", value)
+    wait_until(lambda: "no value is known to be lost" in admin("lost"), "the list to be empty")
+    assert cluster.nodes[1].redis().get("precious") == value
