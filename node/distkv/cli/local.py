@@ -21,6 +21,7 @@ from distkv.manifest import ManifestError, read
 
 F = TypeVar("F", bound=Callable[..., Any])
 STOP_SECONDS = 30.0
+WATCH_SECONDS = 1.0
 
 DIRECTORY = click.option(
     "--dir",
@@ -121,8 +122,9 @@ def _print_ready(directory: Directory, seconds: float, detached: bool) -> None:
 @local.command()
 @DIRECTORY
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @plain_errors
-def status(path: Path, as_json: bool) -> None:
+def status(path: Path, as_json: bool, watch: bool) -> None:
     """Show the processes and what each node says of itself.
 
     \b
@@ -135,13 +137,22 @@ def status(path: Path, as_json: bool) -> None:
     durable_if_silent_return).
     What is not known is null.
     """
+    if as_json and watch:
+        raise click.UsageError("give either --json or --watch")
     found = control.command(Directory(path), "status")
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     from distkv.cli.tables import show_cluster
 
-    show_cluster(found)
+    while True:
+        if watch:
+            click.clear()
+        show_cluster(found)
+        if not watch:
+            return
+        time.sleep(WATCH_SECONDS)
+        found = control.command(Directory(path), "status")
 
 
 def _signal(_: click.Context, __: click.Parameter, value: str) -> int:
