@@ -6,12 +6,10 @@ from typing import Any
 
 from simulation.full.mutating import Patch, mutation
 
-from distkv.data import plane, reader, restripe, scrub
-from distkv.data.gather import ShardsGone
+from distkv.data import plane, restripe, scrub
 from distkv.machine import commands, writes
 from distkv.machine.records import coded_record
 from distkv.member import restriping
-from distkv.member.catchup import SnapshotReceiver
 
 
 @mutation
@@ -91,29 +89,3 @@ def scrubbing_takes_rot_for_sound(patch: Patch) -> None:
         return len(key)
 
     patch(scrub.Scrubber, "_look", look)
-
-
-@mutation
-def a_damaged_state_is_replaced_by_an_older_one(patch: Patch) -> None:
-    """A node with rotten metadata takes any state that a peer gives, and goes back in time."""
-
-    original = SnapshotReceiver.on_piece
-
-    def on_piece(self: Any, ordinal: int, piece: Any) -> None:
-        self._seat.replica.held = False
-        if self._anew and piece.slot < self._seat.machine.applied:
-            self._seat.machine.applied = min(self._seat.machine.applied, piece.slot)
-        original(self, ordinal, piece)
-
-    patch(SnapshotReceiver, "on_piece", on_piece)
-
-
-@mutation
-def what_is_not_remembered_counts_as_lost_by_silence(patch: Patch) -> None:
-    """A member that is cut off is taken to have nothing: its values are called lost."""
-
-    def lost(self: Any, gone: Any, record: Any) -> Any:
-        return original(self, ShardsGone(gone.value_id, (), gone.shards), record)
-
-    original = reader.Reader.lost
-    patch(reader.Reader, "lost", lost)

@@ -6,6 +6,8 @@ import pytest
 
 from distkv.errors import Corrupt, DistKVError
 from distkv.kernel import Future
+from distkv.machine.snapshot import SnapshotSource
+from distkv.member.messages import SnapshotPiece
 from distkv.operations import Get, Operation, Put, Value, Write
 from distkv.simulation.full_world import CALM, World
 from distkv.simulation.member_host import Host
@@ -166,6 +168,28 @@ def test_a_leader_with_rotten_metadata_hands_over_and_heals() -> None:
     leader.engine.rot(Table.RECORD, b"key")
     assert get(world, b"key", leader.ordinal) == b"value"
     assert not any(h is leader for h in world.hosts if h.leads)
+
+
+def test_a_damaged_state_is_not_replaced_by_an_older_one() -> None:
+    world = world_of()
+    for i in range(5):
+        put(world, b"key%d" % i, b"value")
+    host = restart(world, other_than_the_leader(world))
+    assert host.member is not None
+    seat = host.member.seat
+    assert seat is not None
+    applied, peer = seat.machine.applied, (host.ordinal + 1) % 5
+    for slot, taken_on in ((applied - 1, False), (applied, True)):
+        receiver = seat.receiver
+        receiver.take_anew(peer, world.now)
+        source = SnapshotSource(world.hosts[peer].engine.view())
+        found = source.piece(0)
+        assert found is not None
+        receiver.on_piece(peer, SnapshotPiece(receiver._transfer, 0, slot, False, found[0]))
+        source.close()
+        assert receiver.active is taken_on
+        assert seat.replica.held is taken_on, "from its first piece on nothing may be applied"
+    assert seat.machine.applied == applied
 
 
 def test_alone_the_row_is_refused_and_all_others_are_served() -> None:
