@@ -46,7 +46,7 @@ class Settings(BaseModel):
         description="Run outside of the cluster: nodes are reached through the API server.",
     )
     lease: str = Field(default="distkv-operator", min_length=1, description="Name of the Lease.")
-    identity: str = Field(default="", description="Name in the Lease; empty: host and chance.")
+    identity: str = Field(default="", description="Name in the Lease; empty: that of the pod.")
     listen: str = Field(default="0.0.0.0", description="Address of metrics and probes.")
     port: int = Field(default=8082, ge=0, le=65535, description="Port of metrics and probes.")
     poll: float = Field(default=2.0, ge=0.5, le=60, description="Seconds between asking nodes.")
@@ -80,7 +80,10 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str] | None = No
     if not found.namespace:
         update["namespace"] = _own_namespace()
     if not found.identity:
-        update["identity"] = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        # A pod's name is enough: a container that is started again there is the only one of that
+        # name, and need not wait for its own lease to run out.
+        chance = "" if os.path.exists(NAMESPACE_FILE) else f"_{secrets.token_hex(4)}"
+        update["identity"] = socket.gethostname() + chance
     return found.model_copy(update=update)
 
 

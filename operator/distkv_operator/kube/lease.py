@@ -28,9 +28,9 @@ class LeaseOptions(NamedTuple):
     namespace: str
     name: str
     identity: str
-    duration: float = 15.0
-    renew_within: float = 10.0
-    retry: float = 2.0
+    duration: float = 30.0
+    renew_within: float = 20.0
+    retry: float = 3.0
 
 
 class Election:
