@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from testbed.harness import Cluster, Space, hack_kube
+from testbed.paths import CHECKOUT
+from testbed.run import run
+
 from .operating import (
     Operator,
     Store,
@@ -16,11 +20,11 @@ from .operating import (
     installed,
     load_redis_image,
 )
-from testbed.harness import Cluster, Space, hack_kube
-from testbed.paths import CHECKOUT
-from testbed.run import run
 
 NEXT_IMAGE = "distkv:next"
+
+pytestmark = pytest.mark.timeout(900)
+"""Of a test with its fixtures: images are built and loaded on the way."""
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +183,25 @@ def test_a_bad_image_stops_after_one_pod_and_is_taken_back(store: Store) -> None
     store.patch(image=good)
     store.wait_ready()
     assert all(store.uid("pod", f"store-{o}") == before[o] for o in before if o not in changed)
+
+
+def test_k_and_m_change_in_use(store: Store, operator: Operator) -> None:
+    Writer(store, "client", 4, 64_000).finish()
+    store.patch(dataShards=2, parityShards=1)
+    store.wait("the new layout", lambda: store.status["layoutSummary"] == "2+1")
+    operator.kill()
+    store.wait("three nodes", lambda: _nodes(store) == {"store-0", "store-1", "store-2"})
+    store.wait_ready()
+    store.patch(dataShards=3, parityShards=2)
+    store.wait("the old layout again", lambda: store.status["layoutSummary"] == "3+2")
+    store.wait_ready()
+    assert len(_nodes(store)) == 5
+    Writer(store, "client", 2, 64_000).finish()
+
+
+def _nodes(store: Store) -> set[str]:
+    pods = store.space.items("pods", "-l", "app.kubernetes.io/component=node")
+    return {pod["metadata"]["name"] for pod in pods}
 
 
 def test_volumes_grow_in_use(store: Store) -> None:

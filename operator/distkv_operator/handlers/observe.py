@@ -25,6 +25,7 @@ from distkv_operator.kube.kinds import (
 from distkv_operator.kube.nodes import Answer, NodeClient, Place
 from distkv_operator.kube.readings import Readings
 from distkv_operator.names import Names
+from distkv_operator.planning.layout import LAYOUT_PATH
 from distkv_operator.planning.observed import (
     KubeNode,
     Observed,
@@ -86,6 +87,7 @@ class Observer:
         seats = await self._seats(cluster, namespace, pods, claims)
         token = admin_token(children, name)
         reports = await self.ask_all(namespace, seats, token)
+        progress = await self._layout_progress(namespace, seats, reports, token)
         expandable = await self._expandable(claims)
         meta = resource["metadata"]
         return Observed(
@@ -103,6 +105,7 @@ class Observer:
                 Seat(s.ordinal, s.pod, s.claim, s.host, s.volume_host, reports[s.ordinal])
                 for s in seats
             ),
+            layout_progress=progress,
             expandable=expandable,
             knows_service_monitors=monitors,
         )
@@ -131,6 +134,22 @@ class Observer:
             return NodeReport("the Secret of the admin token is missing")
         answer = await self._nodes.ask(place, token, "GET", STATUS_PATH)
         return NodeReport("", answer.body) if answer.ok else NodeReport(answer.reason)
+
+    async def _layout_progress(
+        self,
+        namespace: str,
+        seats: tuple[Seat, ...],
+        reports: Mapping[int, NodeReport],
+        token: str,
+    ) -> Mapping[str, Any] | None:
+        """The leader's word; of a node that only believes to lead, none."""
+        for seat in seats:
+            place = place_of(namespace, seat)
+            if reports[seat.ordinal].role == "leader" and place is not None:
+                answer = await self._nodes.ask(place, token, "GET", LAYOUT_PATH)
+                if answer.ok and answer.body.get("leads"):
+                    return dict(answer.body)
+        return None
 
     async def _read_objects(
         self, namespace: str, name: str, monitors: bool

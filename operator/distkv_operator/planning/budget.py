@@ -55,5 +55,7 @@ def budget(observed: Observed, states: Sequence[SeatState]) -> Budget:
             tolerated = min(
                 tolerated, failures(int(layout["data_shards"]), int(layout["parity_shards"]))
             )
+    if observed.layout_progress is not None:
+        tolerated = min(tolerated, int(observed.layout_progress.get("failures", tolerated)))
     members = states[: observed.nodes]
     return Budget(observed.nodes, tolerated, tuple(s.ordinal for s in members if not s.is_healthy))

@@ -141,6 +141,8 @@ class Observed:
     children: Mapping[tuple[str, str], Manifest]
     """By (kind, name): what exists of what the operator makes."""
     seats: tuple[Seat, ...]
+    layout_progress: Mapping[str, Any] | None = None
+    """What the leader says of layouts and who waits for a seat; None: no leader said anything."""
     expandable: bool | None = None
     """Whether the storage class lets volumes grow; None: not known."""
     knows_service_monitors: bool = False

@@ -15,6 +15,7 @@ from distkv_operator.planning.children import child_steps
 from distkv_operator.planning.conditions import Said
 from distkv_operator.planning.formation import Formation, form
 from distkv_operator.planning.healing import Healing, heal
+from distkv_operator.planning.layout import LayoutChange, change_layout
 from distkv_operator.planning.observed import Observed
 from distkv_operator.planning.rolling import Roll, roll
 from distkv_operator.planning.seats import SeatState, leader_of, states
@@ -43,6 +44,7 @@ class Plan:
     leader: int | None
     healing: Healing
     rolling: Roll
+    layout: LayoutChange
     storage: Volumes
     key_missing: str
     image: str
@@ -57,6 +59,7 @@ class Plan:
             and self.formation.reason == "Formed"
             and self.budget.is_whole
             and not self.rolling.outdated
+            and not self.layout.message
         )
 
 
@@ -69,17 +72,20 @@ def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
     image = resolve_image(observed, facts.image)
     record = formation.record
     healing, rolling = Healing(), Roll()
+    layout = LayoutChange(observed.nodes)
+    if record is not None and record.formed:
+        layout = change_layout(observed, record, leader)
     storage = volumes(observed)
     secrets, key_missing = secret_steps(observed, fresh, record is not None and record.formed)
     steps: list[Step] = []
     is_paused = paused(observed)
     if record is not None and not formation.holds:
-        context = _context(observed, facts, image, record.cluster_id, spent)
+        context = _context(observed, facts, image, record.cluster_id, spent, layout.replicas)
         steps += [*secrets, *child_steps(observed, context)]
         if record.formed:
             healing = heal(observed, record, seats, spent, leader)
-        steps += [*formation.steps, *storage.steps, *healing.steps]
-        if formation.reason == "Formed":
+        steps += [*formation.steps, *storage.steps, *healing.steps, *layout.steps]
+        if formation.reason == "Formed" and not layout.message:
             rolling = roll(observed, fingerprint(observed.cluster, context), seats, spent, leader)
             if rolling.step is not None and not healing.disrupts:
                 steps.append(rolling.step)
@@ -93,12 +99,15 @@ def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
         leader=leader,
         healing=healing,
         rolling=rolling,
+        layout=layout,
         storage=storage,
         key_missing=key_missing,
         image=image,
         is_paused=is_paused,
         said=(
-            *verdicts(observed, formation, seats, spent, leader, healing, rolling, is_paused),
+            *verdicts(
+                observed, formation, seats, spent, leader, healing, rolling, layout, is_paused
+            ),
             Said("StorageReady", storage.ready, storage.reason, storage.message),
             _key_condition(key_missing),
         ),
@@ -127,14 +136,19 @@ def resolve_image(observed: Observed, release: str) -> str:
 
 
 def _context(
-    observed: Observed, facts: OperatorFacts, image: str, cluster_id: str, spent: Budget
+    observed: Observed,
+    facts: OperatorFacts,
+    image: str,
+    cluster_id: str,
+    spent: Budget,
+    replicas: int,
 ) -> Context:
     return Context(
         namespace=observed.namespace,
         uid=observed.uid,
         image=image,
         cluster_id=cluster_id,
-        replicas=observed.nodes,
+        replicas=replicas,
         disruption_allowed=observed.is_formed and spent.is_whole,
         service_monitors=observed.knows_service_monitors,
         operator=facts.place,

@@ -10,6 +10,7 @@ from distkv_operator.planning.budget import Budget
 from distkv_operator.planning.conditions import Said, listing
 from distkv_operator.planning.formation import Formation
 from distkv_operator.planning.healing import Healing
+from distkv_operator.planning.layout import LayoutChange
 from distkv_operator.planning.observed import Observed, condition_of
 from distkv_operator.planning.rolling import Roll
 from distkv_operator.planning.seats import SeatState
@@ -24,13 +25,14 @@ def verdicts(
     leader: int | None,
     healing: Healing,
     rolling: Roll,
+    layout: LayoutChange,
     is_paused: bool,
 ) -> Iterator[Said]:
     """All conditions that follow from formation, seats and what is under way."""
     members = states[: observed.nodes]
     quorum = _quorum(formation, members, budget, leader)
     available = _available(observed, quorum)
-    progressing = _progressing(observed, formation, members, healing, rolling, is_paused)
+    progressing = _progressing(observed, formation, members, healing, rolling, layout, is_paused)
     yield quorum
     yield available
     yield _shards(formation, members, budget)
@@ -94,6 +96,7 @@ def _progressing(
     members: Sequence[SeatState],
     healing: Healing,
     rolling: Roll,
+    layout: LayoutChange,
     is_paused: bool,
 ) -> Said:
     if is_paused:
@@ -101,15 +104,14 @@ def _progressing(
         return Said("Progressing", False, "Paused", message)
     if formation.reason != "Formed":
         return Said("Progressing", not formation.holds, formation.reason, formation.message)
-    refused = _layout_refused(observed)
-    if refused:
-        return Said("Progressing", False, "LayoutChangeRefused", refused)
     notes = "; ".join(
         f"node {ordinal}: {note}" if ordinal >= 0 else note
         for ordinal, note in sorted(healing.notes.items())
     )
     if notes:
         return Said("Progressing", bool(healing.steps), "Healing", notes)
+    if layout.message:
+        return Said("Progressing", True, "ChangingLayout", layout.message)
     if rolling.outdated:
         reason = "RollStuck" if rolling.stuck else "Rolling"
         manual = observed.spec.update_strategy.type == "Manual"
@@ -119,24 +121,6 @@ def _progressing(
         message = "; ".join(f"node {s.ordinal}: {s.sentence or s.word}" for s in busy)
         return Said("Progressing", True, busy[0].word, message)
     return Said("Progressing", False, "Settled", "everything is as the specification wants it")
-
-
-def _layout_refused(observed: Observed) -> str:
-    """A change of k or m that the nodes cannot carry out; empty if none is asked for."""
-    for seat in observed.seats:
-        layout = seat.report.layout
-        if not layout:
-            continue
-        k, m = int(layout["data_shards"]), int(layout["parity_shards"])
-        spec = observed.spec
-        if (k, m) != (spec.data_shards, spec.parity_shards):
-            return (
-                f"the layout in force is {k}+{m}; these nodes cannot change it to "
-                f"{spec.data_shards}+{spec.parity_shards}. Put dataShards and parityShards back, "
-                "or export the data to a new cluster (distkv kv export, import)"
-            )
-        return ""
-    return ""
 
 
 def _ready(

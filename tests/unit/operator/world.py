@@ -208,6 +208,10 @@ class World:
     def _run_stateful_set(self, item: Manifest) -> None:
         name, template = item["metadata"]["name"], item["spec"]["template"]
         claim_template = item["spec"]["volumeClaimTemplates"][0]
+        for ordinal in range(item["spec"]["replicas"], 12):
+            if ("pods", f"{name}-{ordinal}") in self.objects:
+                assert ordinal not in self.nodes.leaving, "its shards are still needed"
+                self.remove("pods", f"{name}-{ordinal}")
         for ordinal in range(item["spec"]["replicas"]):
             pod_name, claim_name = f"{name}-{ordinal}", f"data-{name}-{ordinal}"
             claim = self.objects.get(("persistentvolumeclaims", claim_name))
@@ -267,12 +271,18 @@ class Nodes:
         self.layout = (0, 0)
         self.missing: dict[int, int] = {}
         self.incarnations: dict[str, int] = {}
+        self.epoch = 1
+        self.restriping = 0
+        self.leaving: dict[int, int] = {}
         self.worst = 0
         """Most members that were away, or had shards missing, at the same time once formed."""
 
     def step(self) -> None:
         """Repair brings one shard to each."""
         self.missing = {o: left - 1 for o, left in self.missing.items() if left > 1}
+        self.restriping = max(0, self.restriping - 1)
+        if not self.restriping:
+            self.leaving = {}
         if self.formed and self.members:
             away = [o for o in self.members if self._state(o)[0] != "serving" or o in self.missing]
             self.worst = max(self.worst, len(away))
@@ -324,7 +334,7 @@ class Nodes:
         own |= {"role": "leader" if leader == ordinal else "follower", "applied": 7}
         own |= {"shards": 9, "shards_missing": self.missing.get(ordinal, 0)}
         members = [[o, i] for o, i in sorted(self.members.items())]
-        own["layout"] = {"epoch": 1, "data_shards": self.layout[0], "members": members}
+        own["layout"] = {"epoch": self.epoch, "data_shards": self.layout[0], "members": members}
         own["layout"]["parity_shards"] = self.layout[1]
         return own
 
@@ -349,11 +359,16 @@ class Nodes:
             return self._found(ordinal, body)
         if self.members is None:
             raise Refused(503, "not_formed")
+        if method == "GET":
+            assert path == "/v1/admin/layout", path
+            return self._progress(ordinal)
         if body["owner"] != self.owner:
             raise Refused(403, "foreign_owner")
         if path == "/v1/admin/formed":
             self.formed = True
             return {"formed": True}
+        if path == "/v1/admin/layout":
+            return self._change_layout(ordinal, body)
         assert path == "/v1/admin/replace", path
         return self._replace(ordinal, body)
 
@@ -368,6 +383,42 @@ class Nodes:
         self.cluster = body["cluster_id"]
         self.layout = (body["layout"]["data_shards"], body["layout"]["parity_shards"])
         return {"accepted": True}
+
+    def _progress(self, asked: int) -> Manifest:
+        if asked != self.leader() or self.members is None:
+            return {"leads": False}
+        running = [o for o in range(12) if self._pod(o) and self._state(o)[0] != "down"]
+        waiting = [o for o in running if o not in self.members and o not in self.leaving]
+        return {
+            "leads": True,
+            "epoch": self.epoch,
+            "data_shards": self.layout[0],
+            "parity_shards": self.layout[1],
+            "members": [[o, i] for o, i in sorted(self.members.items())],
+            "changing": self.restriping > 0,
+            "records_left": self.restriping,
+            "bytes_left": self.restriping,
+            "failures": min(self.layout[1], (sum(self.layout) - 1) // 2),
+            "leaving": [[o, i] for o, i in self.leaving.items()],
+            "waiting": [
+                {"ordinal": o, "incarnation": self.incarnation(o), "caught_up": True}
+                for o in waiting
+            ],
+        }
+
+    def _change_layout(self, asked: int, body: Manifest) -> Manifest:
+        assert self.members is not None
+        if asked != self.leader():
+            raise Refused(409, "not_leader")
+        if self.restriping or self.missing:
+            raise Refused(409, "not_yet")
+        members = dict(body["members"])
+        assert all(self.incarnation(o) == i for o, i in members.items()), "a stranger"
+        assert sorted(members) == list(range(body["data_shards"] + body["parity_shards"]))
+        self.leaving = {o: i for o, i in self.members.items() if o not in members}
+        self.members, self.layout = members, (body["data_shards"], body["parity_shards"])
+        self.epoch, self.restriping = self.epoch + 1, 3
+        return {"epoch": self.epoch - 1, "done": False}
 
     def _replace(self, asked: int, body: Manifest) -> Manifest:
         assert self.members is not None
