@@ -55,10 +55,14 @@ class Executor:
     async def carry_out(self, observed: Observed, steps: tuple[Step, ...]) -> Outcome:
         """Never raises for what the API server or a node refuses."""
         outcome = Outcome()
+        claim_stays = False
         for step in steps:
+            if claim_stays and isinstance(step, DeletePod):
+                continue  # its next pod would only wait for the volume that is gone
             try:
                 await self._do(observed, step, outcome)
             except ApiError as error:
+                claim_stays |= isinstance(step, DeleteClaim)
                 if error.is_conflict:
                     outcome.waits.append(f"{describe(step)}: somebody else changed it meanwhile")
                     outcome.changed = True

@@ -241,6 +241,8 @@ class World:
                 pod["spec"]["nodeName"] = host
                 claim["metadata"]["annotations"]["host"] = host
                 claim["status"]["phase"] = "Bound"
+                claim["spec"]["volumeName"] = f"volume-{claim['metadata']['uid']}"
+                self.put("persistentvolumes", volume(claim["spec"]["volumeName"], host))
         image = pod["spec"]["containers"][0]["image"]
         if pod["spec"].get("nodeName") and self._host_is_up(pod):
             number = int(pod["metadata"]["name"].rpartition("-")[2]) + 1
@@ -434,6 +436,13 @@ class Nodes:
         self.members[ordinal] = body["new"]
         self.missing[ordinal] = 3
         return {"replaced": False}
+
+
+def volume(name: str, host: str) -> Manifest:
+    """A local volume: one host alone reaches it."""
+    rule = {"key": "kubernetes.io/hostname", "operator": "In", "values": [host]}
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}}
+    return {"metadata": {"name": name}, "spec": {"nodeAffinity": affinity}}
 
 
 def merge(live: Any, wanted: Any) -> Any:
