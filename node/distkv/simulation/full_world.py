@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from distkv.member.messages import Founding
 from distkv.simulation import settled
+from distkv.simulation.budget import BudgetCheck
 from distkv.simulation.clients import Client
 from distkv.simulation.full_check import Checker
 from distkv.simulation.full_faults import (
@@ -85,8 +86,11 @@ class World:
         self.network: Network | HubNetwork = (HubNetwork if self.real_transport else Network)(self)
         self.hosts = [Host(self, o) for o in range(self.data_shards + self.parity_shards)]
         self.wiped: list[int] = []
+        self.refilled = 0
+        """Disks that were lost, and whose successors hold everything again."""
         self.rotten: list[int] = []
         self.checker = Checker(self)
+        self.budget = BudgetCheck(self)
         self.calls: list[Call] = []
         self.clients: list[Client] = []
         self.trace: list[str] = []
@@ -168,6 +172,7 @@ class World:
         nemesis = Nemesis(self)
         nemesis.start()
         Owner(self).start()
+        self.budget.start()
         self.run_until(lambda: False, self.faults.duration)
         nemesis.stop()
         self.heal()

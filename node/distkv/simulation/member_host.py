@@ -146,6 +146,7 @@ class Host:
         assert self.alive
         assert self.member is not None
         self.alive = False
+        self.world.budget.stopped(self)
         # Flows of the dead process end when they are collected, whenever that is: they must
         # find an (empty) disk, and wake nobody.
         self.member.on_work = _nothing

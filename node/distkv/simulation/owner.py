@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from distkv.errors import DistKVError
 from distkv.member import admission
+from distkv.simulation.disk import Disk
+from distkv.storage.base import Table
 
 if TYPE_CHECKING:
     from distkv.simulation.full_world import World
@@ -23,6 +25,8 @@ class Owner:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._admitted: dict[int, int] = {}
+        """Ordinal -> slot up to which a new member must have everything to count as refilled."""
 
     def start(self) -> None:
         """Begin; runs for ever."""
@@ -35,6 +39,7 @@ class Owner:
             for ordinal in self._world.wiped:
                 if self._replace(leader, self._world.hosts[ordinal]):
                     break
+            self._count_refilled()
         self._world.after(EVERY, self._look)
 
     def _replace(self, leader: Host, joiner: Host) -> bool:
@@ -51,3 +56,21 @@ class Owner:
         self._world.note(f"the owner admits the new directory of node {joiner.ordinal}")
         leader.wake()
         return True
+
+    def _count_refilled(self) -> None:
+        """A disk whose successor holds durably all that it should is no lost disk any more."""
+        world = self._world
+        newest = max(world.hosts, key=lambda host: Disk(host.engine, False).applied)
+        for ordinal in list(world.wiped):
+            host = world.hosts[ordinal]
+            if not host.votes or ordinal in world.rotten:
+                self._admitted.pop(ordinal, None)
+                continue
+            disk = Disk(host.engine)
+            upto = self._admitted.setdefault(ordinal, Disk(newest.engine, False).applied)
+            names = newest.engine.keys(Table.NAME, b"", None, 1 << 30)
+            if disk.applied >= upto and all(disk.shard(name) for name in names):
+                world.note(f"the disk of node {ordinal} is refilled")
+                world.wiped.remove(ordinal)
+                world.refilled += 1
+                del self._admitted[ordinal]

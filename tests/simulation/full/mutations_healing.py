@@ -9,7 +9,7 @@ from simulation.full.mutating import Patch, mutation
 from distkv.data import plane, restripe, scrub
 from distkv.machine import commands, writes
 from distkv.machine.records import coded_record
-from distkv.member import restriping
+from distkv.member import overview, restriping
 
 
 @mutation
@@ -89,3 +89,15 @@ def scrubbing_takes_rot_for_sound(patch: Patch) -> None:
         return len(key)
 
     patch(scrub.Scrubber, "_look", look)
+
+
+@mutation
+def budget_not_counting_unfilled_disks(patch: Patch) -> None:
+    """A member that is back counts as whole, whatever shards it still lacks."""
+    original = overview.survival
+
+    def survives(newest: Any, coded: Any, standings: Any, settled: int) -> Any:
+        whole = {member: s._replace(missing=0) for member, s in standings.items()}
+        return original(newest, coded, whole, settled)
+
+    patch(overview, "survival", survives)
