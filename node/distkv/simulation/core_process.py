@@ -33,6 +33,8 @@ class Process:
         self.life = 0
         self.paused_until = 0.0
         self.wall_offset = 0
+        self.pace = world.rng.uniform(0.9, 1.1) if world.faults.clock else 1.0
+        """Of its steady clock: how long its ticks are."""
         self.reads: dict[int, tuple[int, float]] = {}
         self.zombie = False
         self._votes: list[_Vote] = []
@@ -79,7 +81,8 @@ class Process:
         if not self.up or life != self.life:
             return
         world = self.world
-        world.at(max(world.options.tick, self.paused_until - world.now), self._tick, life)
+        tick = world.options.tick * self.pace
+        world.at(max(tick, self.paused_until - world.now), self._tick, life)
         if world.now < self.paused_until:
             return
         self.replica.tick(int(world.now) + self.wall_offset)

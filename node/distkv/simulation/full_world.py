@@ -85,6 +85,9 @@ class World:
         """Draws for datagrams: what they suffer does not change what else is drawn."""
         self.network: Network | HubNetwork = (HubNetwork if self.real_transport else Network)(self)
         self.hosts = [Host(self, o) for o in range(self.data_shards + self.parity_shards)]
+        if self.drawn.clock:
+            for host in self.hosts:
+                host.pace = self.rng.uniform(0.97, 1.03)
         self.wiped: list[int] = []
         self.refilled = 0
         """Disks that were lost, and whose successors hold everything again."""
@@ -215,7 +218,7 @@ class World:
                 asked[0] = self.now + 0.5
                 for host in self.hosts:
                     if host.member and host.member.seat and not host.member.seat.machine.formed:
-                        host.member.seat.submit_formed(self.now + 5.0)
+                        host.member.seat.submit_formed(host.clock + 5.0)
                         host.wake()
             return all(
                 h.member and h.member.seat and h.member.seat.machine.formed and h.member.seat.booted

@@ -46,6 +46,8 @@ class Host:
         self.generation = 0
         """Counts lives of the process: events of an earlier one are void."""
         self.skew = 0.0
+        self.pace = 1.0
+        """Seconds of this machine's steady clock in one of the world's."""
         self.flush_time = FLUSH_TIME
         self.member: Member | None = None
         self.identity: DirectoryIdentity | None = None
@@ -188,22 +190,28 @@ class Host:
 
         self.world.after(delay, run)
 
+    @property
+    def clock(self) -> float:
+        """This machine's steady clock, seconds."""
+        return self.world.now * self.pace
+
     def execute(self, operation: Operation, deadline: float) -> Future[object] | None:
-        """A client's operation; None if the disk blocks this node."""
+        """A client's operation, to be answered until the world's `deadline`; None if the disk
+        blocks this node."""
         if self._unwritten or self.member is None:
             return None
-        return self.member.execute(operation, deadline)
+        return self.member.execute(operation, deadline * self.pace)
 
     def _turn(self) -> None:
         self._turn_due = False
         member = self.member
         assert member is not None
         if self._unwritten and not self._write():
-            member.fail_waiting(self.world.now)
+            member.fail_waiting(self.clock)
             return
         self._in_turn = True
         try:
-            output = member.turn(self.world.now, self.world.wall_ms(self))
+            output = member.turn(self.clock, self.world.wall_ms(self))
         except StorageFull:
             self.world.halted(self, "no space in the middle of a turn")
             return
@@ -214,7 +222,7 @@ class Host:
             return
         self._send(output)
         self._flush_if_wanted()
-        when = member.next_timer()
+        when = member.next_timer() / self.pace
         if when < self._timer_at or self._timer_at <= self.world.now:
             self._timer_at = when
             self._at(max(0.0, when - self.world.now) + 1e-6, self.wake)
