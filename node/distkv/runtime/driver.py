@@ -21,6 +21,7 @@ from distkv.member.output import Outgoing, Output
 from distkv.runtime.flusher import Flusher
 from distkv.storage.base import Engine, Put, StorageError, StorageFull, StorageOperation
 from distkv.transport.base import Identity, Lane, Transport
+from distkv.transport.options import BEAT_BYTES
 from distkv.version import version
 from distkv.wire.codec import WireError, decode, encode
 
@@ -38,13 +39,13 @@ PAYLOAD_BYTES = 1024 * 1024
 """Messages of one turn to one peer travel together up to this size."""
 
 
-def _payloads(batch: list[object]) -> list[bytes]:
-    """The batch as messages of the transport, each of a size that every lane takes."""
+def payloads_of(batch: list[object], limit: int) -> list[bytes]:
+    """The batch as messages of the transport, each (if it can be cut) of at most `limit` bytes."""
     payload = encode(batch)
-    if len(payload) <= PAYLOAD_BYTES or len(batch) == 1:
+    if len(payload) <= limit or len(batch) == 1:
         return [payload]
     middle = len(batch) // 2
-    return _payloads(batch[:middle]) + _payloads(batch[middle:])
+    return payloads_of(batch[:middle], limit) + payloads_of(batch[middle:], limit)
 
 
 def _bytes_of(writes: list[StorageOperation]) -> int:
@@ -340,7 +341,8 @@ class Driver:
             identities = tuple(map(id, batch))
             payloads = encoded.get(identities)
             if payloads is None:
-                payloads = encoded[identities] = _payloads(batch)
+                limit = BEAT_BYTES if lane is Lane.BEAT else PAYLOAD_BYTES
+                payloads = encoded[identities] = payloads_of(batch, limit)
             for payload in payloads:
                 transport.send(ordinal, lane, payload, stream)
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from distkv.simulation.datagrams import Datagram, Datagrams
 from distkv.simulation.echo import echo
-from distkv.simulation.transport_check import TransportChecker
+from distkv.simulation.transport_check import NUMBER, TransportChecker
 from distkv.transport.base import Identity, Lane
 from distkv.transport.hub import Hub
 from distkv.transport.keys import KeyRing
-from distkv.transport.options import Options
+from distkv.transport.options import BEAT_BYTES, Options
 from distkv.wire.codec import encode
 
 if TYPE_CHECKING:
@@ -252,7 +252,8 @@ class HubNetwork:
         self, source: Host, ordinal: int, lane: Lane, stream: int, batch: list[object]
     ) -> None:
         """Hand over to the hub; what it has no room for is lost, as in `runtime.driver`."""
-        for payload in _payloads(batch):
+        limit = BEAT_BYTES - NUMBER.size if lane is Lane.BEAT else PAYLOAD_BYTES
+        for payload in _payloads(batch, limit):
             if echo(self.world, source, batch, payload):
                 return
             line = self._lines.get(source.ordinal)
@@ -277,9 +278,9 @@ class HubNetwork:
             line.arrive(datagram)
 
 
-def _payloads(batch: list[object]) -> list[bytes]:
+def _payloads(batch: list[object], limit: int) -> list[bytes]:
     payload = encode(batch)
-    if len(payload) <= PAYLOAD_BYTES or len(batch) == 1:
+    if len(payload) <= limit or len(batch) == 1:
         return [payload]
     middle = len(batch) // 2
-    return _payloads(batch[:middle]) + _payloads(batch[middle:])
+    return _payloads(batch[:middle], limit) + _payloads(batch[middle:], limit)

@@ -125,6 +125,13 @@ class Network:
         if echo(world, source, batch, payload):
             return
         delay = rng.uniform(0.0001, 0.001) + len(payload) / BYTES_PER_SECOND
+        if lane is Lane.BEAT:
+            # Nobody repeats it, nor brings it in order.
+            if rng.random() >= faults.loss:
+                late = rng.random() * faults.late_max if rng.random() < faults.loss else 0.0
+                arrival = world.now + delay + late
+                self._deliver(arrival, source, world.hosts[ordinal], epoch, payload)
+            return
         if rng.random() < faults.loss:
             delay += rng.uniform(0.005, faults.late_max)
         key = (source.ordinal, ordinal, lane, stream)
