@@ -61,7 +61,7 @@ class Lab:
             },
         }
 
-    def create(self, seconds: float = 180.0) -> None:
+    def create(self, seconds: float = 300.0) -> None:
         self.space.apply(self.manifest())
         self.cluster.wait("the cluster to be whole", lambda: not self.unsettled(False), seconds)
 
