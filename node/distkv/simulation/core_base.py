@@ -25,6 +25,9 @@ def _feeds(message: Message) -> bool:
 class Base:
     """What happens to whom, when; the seed decides everything."""
 
+    wide_layouts = False
+    """Whether layouts change to any other, or by one node."""
+
     def __init__(self, seed: int, log: Callable[[str], None] | None = None) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
@@ -42,6 +45,8 @@ class Base:
         self.lost: list[Member] = []
         """Disks lost and not yet replaced by a member that caught up."""
         self.joining: dict[Member, None] = {}
+        self._wanted = (0, 0)
+        """(k, m) of the layout that further nodes join for."""
         self._log = log
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0

@@ -126,9 +126,12 @@ def draw_options(rng: random.Random) -> ReplicaOptions:
     )
 
 
-def draw_change(rng: random.Random, configuration: Configuration) -> tuple[int, int]:
-    """(k, m) of a neighbouring layout: n grows or shrinks by one, or only m changes."""
+def draw_change(rng: random.Random, configuration: Configuration, wide: bool) -> tuple[int, int]:
+    """(k, m) of a neighbouring layout: n grows or shrinks by one, or only m changes; of any
+    layout if `wide` (5 to 6 to 3 nodes)."""
     size = configuration.size + rng.choice((-1, 0, 1))
+    if wide:
+        size = rng.randint(1, 9)
     size = min(9, max(1, size))
     parity = rng.randint(0, size - 1)
     return size - parity, parity

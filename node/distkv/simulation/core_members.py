@@ -55,13 +55,15 @@ class Membership(Mischief):
         self._add(member)
 
     def _fault_change(self) -> None:
-        """Another layout: n, k or m differ by a little."""
+        """Another layout; further nodes must join first, all of them."""
         if self.joining:
             return
         configuration = self.checker.configuration
-        k, m = draw_change(self.rng, configuration)
+        k, m = draw_change(self.rng, configuration, self.wide_layouts)
         if k + m > configuration.size:
-            self._join(configuration.size)
+            self._wanted = (k, m)
+            for ordinal in range(configuration.size, k + m):
+                self._join(ordinal)
         else:
             self._propose_change(k, m, configuration.members[: k + m])
 
@@ -120,29 +122,43 @@ class Membership(Mischief):
         return self.checker.configuration.is_voter(member)
 
     def _admit(self) -> None:
-        """The administrator: whoever has caught up as a learner gets its seat."""
+        """The administrator: whoever has caught up as a learner gets its seat; of several that
+        join for one layout, all at once."""
         seats = self.checker.configuration.members
+        k, m = self._wanted
+        # Seated, or the layout became another one meanwhile: then they wait for nothing.
+        further = [j for j in self.joining if j.ordinal >= len(seats)]
+        given_up = len(seats) + len(further) != k + m
+        if self.wide_layouts and not self.faulty:
+            given_up = True  # nobody waits for a budget that only further writes would refill
         for member in list(self.joining):
-            if member in seats or member.ordinal > len(seats):
-                del self.joining[member]  # seated, or the layout shrank meanwhile
+            if member in seats or (member in further and given_up):
+                del self.joining[member]
         self._refilled()
         if not self.joining:
             return
-        joiner = next(iter(self.joining))
+        lost = [j for j in self.joining if j.ordinal < len(seats)]
+        group = [next(iter(self.joining))]
+        if self.wide_layouts:
+            group = lost[:1] or further
         for process in self.leaders():
-            process.replica.add_learner(joiner)
-            for peer in process.replica.status().peers:
-                if peer.member == joiner and peer.match >= process.replica.chosen - 3:
-                    self._seat(joiner)
+            for joiner in group:
+                process.replica.add_learner(joiner)
+            match = {peer.member: peer.match for peer in process.replica.status().peers}
+            if all(match.get(j, -1) >= process.replica.chosen - 3 for j in group):
+                self._seat(group)
 
-    def _seat(self, joiner: Member) -> None:
-        if self.faults.newcomer and self.rng.random() < 0.5:
-            self._lag(joiner)
+    def _seat(self, joiners: list[Member]) -> None:
+        for joiner in joiners:
+            if self.faults.newcomer and self.rng.random() < 0.5:
+                self._lag(joiner)
         c = self.checker.configuration
-        if joiner.ordinal < c.size:
+        if joiners[0].ordinal < c.size:
             members = list(c.members)
-            members[joiner.ordinal] = joiner
+            members[joiners[0].ordinal] = joiners[0]
             self._propose_change(c.data_shards, c.parity_shards, tuple(members))
-        elif joiner.ordinal == c.size < 9:
+        elif self.wide_layouts:
+            self._propose_change(*self._wanted, (*c.members, *joiners))
+        else:
             parity = self.rng.randint(0, c.size)
-            self._propose_change(c.size + 1 - parity, parity, (*c.members, joiner))
+            self._propose_change(c.size + 1 - parity, parity, (*c.members, *joiners))

@@ -5,6 +5,8 @@ Two phases: faults and load, then everything heals and must converge.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from distkv.simulation.core_check import Violation
 from distkv.simulation.core_members import Membership
 from distkv.simulation.core_process import Process
@@ -121,3 +123,13 @@ class World(Membership):
         lines = [f"top {self.checker.top} joining {list(self.joining)} lost {self.lost}"]
         lines += [f"{p.member} up={p.up} {p.replica.status()}" for p in self.processes]
         return "\n  ".join(lines)
+
+
+class LayoutWorld(World):
+    """Layouts change to any other, often: n, k and f go up and down by several."""
+
+    wide_layouts = True
+
+    def __init__(self, seed: int, log: Callable[[str], None] | None = None) -> None:
+        super().__init__(seed, log)
+        self.faults = self.faults._replace(change=4.0, duration=2500.0)

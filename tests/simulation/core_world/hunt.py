@@ -33,12 +33,12 @@ def installed(name: str) -> Iterator[None]:
             setattr(owner, attribute, original)
 
 
-def seeds_needed(name: str, first: int, limit: int) -> tuple[int, str]:
+def seeds_needed(name: str, first: int, limit: int, kind: type[World] = World) -> tuple[int, str]:
     """(seeds until the mutation was caught, what was said); (0, "") if it was not."""
     with installed(name):
         for seed in range(first, first + limit):
             try:
-                World(seed).run()
+                kind(seed).run()
             except Exception as caught:
                 return seed - first + 1, f"{type(caught).__name__}: {caught}".splitlines()[0][:90]
     return 0, ""

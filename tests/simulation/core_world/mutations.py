@@ -295,6 +295,12 @@ def joiner_takes_its_gap_for_chosen(patch: Patch) -> None:
 
 
 @mutation
+def voters_of_the_old_layout_count(patch: Patch) -> None:
+    """A leader goes on with the voters it was elected by."""
+    patch(Leader, "on_configuration", lambda self: None)
+
+
+@mutation
 def chosen_hint_without_its_rows(patch: Patch) -> None:
     """Learned entries are not written, only the hint that they are chosen."""
 

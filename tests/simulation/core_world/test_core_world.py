@@ -12,9 +12,16 @@ from simulation.core_world.hunt import seeds_needed
 from simulation.core_world.mutations import MUTATIONS
 
 from distkv.simulation.core_run import run_seeds
-from distkv.simulation.core_world import World
+from distkv.simulation.core_world import LayoutWorld, World
 
 NODE = Path(__file__).resolve().parents[3] / "node"
+
+LAYOUTS = {
+    "no_phase_one_after_a_change",
+    "no_stall_at_a_change",
+    "voters_of_the_old_layout_count",
+}
+"""Worlds in which any layout follows any other show them within 30 seeds."""
 
 RARE = {"lowest_ballot_recovered"}
 """Takes some hundred seeds: `hunt.py` shows it; too long for every run of the tests."""
@@ -39,7 +46,22 @@ def test_seeds_that_once_failed(seed: int) -> None:
     World(seed).run()
 
 
-@pytest.mark.parametrize("name", [n for n in MUTATIONS if n not in RARE])
+@pytest.mark.parametrize("first", range(1, 101, 50))
+def test_worlds_in_which_any_layout_follows_any_other_keep_every_promise(first: int) -> None:
+    worlds = [LayoutWorld(seed) for seed in range(first, first + 50)]
+    for world in worlds:
+        world.run()
+    assert max(world.checker.configuration.epoch for world in worlds) > 5
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_mutation_of_layout_changes_is_caught(name: str) -> None:
+    seeds, said = seeds_needed(name, 1, 200, LayoutWorld)
+    assert seeds, f"{name} was not caught in 200 worlds"
+    assert said
+
+
+@pytest.mark.parametrize("name", [n for n in MUTATIONS if n not in RARE | LAYOUTS])
 def test_mutation_is_caught(name: str) -> None:
     seeds, said = seeds_needed(name, 1, 200)
     assert seeds, f"{name} was not caught in 200 worlds"
