@@ -1,4 +1,4 @@
-"""Forced recovery on directories in memory: what is kept, and a crash at any write of it."""
+"""Forced recovery on directories in memory: what is kept, and a crash at any of its writes."""
 
 from __future__ import annotations
 
