@@ -72,8 +72,8 @@ class Campaign:
         try:
             self._inflict()
         finally:
-            self._unsettled = lab.settle() if not self._unsettled else self._unsettled
             lab.stop_clients()
+        self._unsettled = self._unsettled or lab.settle(calm=True)
         lab.read_all()
         history = folder / f"history-{self.seed}.jsonl.gz"
         lab.fetch_history(history)
