@@ -76,7 +76,7 @@ class Overview:
         membership = seat.machine.membership
         newest = membership.configuration
         heard = seat.owner.peers.members_up(newest) >= newest.phase_one
-        if not seat.machine.formed or not heard or seat.replica.leader is None:
+        if not seat.machine.formed or not heard or seat.replica.leader is None or self._lags():
             return UNKNOWN
         coded = [
             layout
@@ -86,6 +86,12 @@ class Overview:
         members = {member for layout in (newest, *coded) for member in layout.members}
         standings = {member: self._standing(member) for member in sorted(members)}
         return survival(newest, coded, standings, self._settled)
+
+    def _lags(self) -> bool:
+        """Whether a peer had applied more when it greeted last: there may be records of which
+        nothing is known here yet."""
+        peers, applied = self._seat.owner.peers, self._seat.machine.applied
+        return any(peers.greetings[o].applied > applied for o in peers.up if o in peers.greetings)
 
     def cluster(self) -> dict[str, object]:
         """The section "cluster" of the status; see member.report."""

@@ -59,6 +59,11 @@ def test_no_world_breaks_in_a_long_campaign(chunk: int) -> None:
     assert broken(100_000 + chunk * LONG_CHUNK, LONG_CHUNK) == []
 
 
+def test_a_node_that_lags_does_not_say_how_many_disks_may_be_lost() -> None:
+    """Seed that once failed: node 3 was back, and knew of no coded value yet."""
+    assert broken(400_018, 1) == []
+
+
 def digest(hash_seed: str) -> dict[str, object]:
     command = [sys.executable, "-m", "distkv.simulation.cli", "--seeds", "4", "--json"]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(NODE)}
