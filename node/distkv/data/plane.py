@@ -247,7 +247,7 @@ class DataPlane:
         self.keeper.on_events(events)
         for event in events:
             if isinstance(event, Named):
-                self.repairer.named(event.value_id)
+                self.repairer.named(event.value_id, event.slot)
                 self.restriper.named(event)
             elif isinstance(event, Superseded):
                 self.restriper.superseded(event)

@@ -97,7 +97,13 @@ class Repairer:
         self._pace = pace
         self._first: deque[ValueId] = deque()
         self._queued: dict[ValueId, None] = {}
-        self._recent: deque[tuple[float, ValueId]] = deque()
+        self._unmended: dict[ValueId, None] = {}
+        """Missing since the last pass, and could not be rebuilt at once: the next pass counts."""
+        self._overlooked: int | None = None
+        """Slot of the first value that no queue had room for, until a whole pass was made."""
+        self._passing: int | None = None
+        """The same of the pass under way, which will have looked at it."""
+        self._recent: deque[tuple[float, int, ValueId]] = deque()
         self._settling: dict[ValueId, None] = {}
         self._recent_armed = False
         self._wakeup: Future[None] = Future()
@@ -116,7 +122,18 @@ class Repairer:
     @property
     def missing(self) -> int | None:
         """Shards known to be missing here; None: not counted yet."""
-        return max(self.progress.missing, len(self._queued)) if self.progress.surveyed else None
+        if not self.progress.surveyed:
+            return None
+        return max(self.progress.missing, len(self._queued) + len(self._unmended))
+
+    def counted(self, applied: int) -> int:
+        """The slot up to which `missing` counts what was named; later values may still be on
+        their way here. `applied`: the newest of which the events were handed over."""
+        ends = [applied]
+        if self._recent:
+            ends.append(self._recent[0][1] - 1)
+        ends += [slot - 1 for slot in (self._overlooked, self._passing) if slot is not None]
+        return min(ends)
 
     @property
     def seconds_left(self) -> float | None:
@@ -135,15 +152,23 @@ class Repairer:
             self._first.append(value_id)
             self._wakeup.set_result(None)
 
-    def named(self, value_id: ValueId) -> None:
+    def named(self, value_id: ValueId, slot: int) -> None:
         """A record names a value: look after a while whether its shard arrived here.
 
         What is named before the start is being caught up with: the first pass looks at it.
         """
-        if self.tasks and len(self._recent) < self.limits.queue:
-            self._recent.append((self._kernel.now + self.limits.settle_seconds, value_id))
-            self._settling[value_id] = None
-            self._arm()
+        if not self.tasks:
+            return
+        if len(self._recent) >= self.limits.queue:
+            self._overlook(slot)
+            return
+        self._recent.append((self._kernel.now + self.limits.settle_seconds, slot, value_id))
+        self._settling[value_id] = None
+        self._arm()
+
+    def _overlook(self, slot: int) -> None:
+        """What is missing of this value, only a whole pass can tell."""
+        self._overlooked = slot if self._overlooked is None else min(slot, self._overlooked)
 
     def _arm(self) -> None:
         if self._recent and not self._recent_armed:
@@ -153,11 +178,13 @@ class Repairer:
     def _look_at_recent(self) -> None:
         self._recent_armed = False
         while self._recent and self._recent[0][0] <= self._kernel.now:
-            value_id = self._recent.popleft()[1]
+            _, slot, value_id = self._recent.popleft()
             self._settling.pop(value_id, None)
             record = self._record(value_id)[1]
             if record is not None and self.lacking(value_id, record):
                 self.want(value_id)
+                if value_id not in self._queued:
+                    self._overlook(slot)
         self._arm()
 
     def lacking(self, value_id: ValueId, record: Record) -> list[int]:
@@ -179,10 +206,22 @@ class Repairer:
         while True:
             while self._first:
                 value_id = self._first.popleft()
-                await self.repair(value_id)
+                mended = await self.repair(value_id)
                 self._queued.pop(value_id, None)
+                if not mended:
+                    self._put_off(value_id)
             self._wakeup = Future()
             await self._wakeup
+
+    def _put_off(self, value_id: ValueId) -> None:
+        """It stays missing until the next pass."""
+        record = self._record(value_id)[1]
+        if record is None:
+            return
+        if len(self._unmended) < self.limits.queue:
+            self._unmended[value_id] = None
+        else:
+            self._overlook(record.slot)
 
     async def _scan(self) -> None:
         """All records, again and again."""
@@ -202,6 +241,8 @@ class Repairer:
         if not progress.surveyed:
             await self._survey()
         progress.scanned = 0
+        self._passing, self._overlooked = self._overlooked, None
+        before = list(self._unmended)
         missing, missing_bytes, start = 0, 0, b""
         while True:
             packed = self._applied.values(start, limits.records_per_step)
@@ -220,6 +261,9 @@ class Repairer:
             start = packed[-1] + b"\0"
             await self._kernel.sleep(limits.step_seconds)
         progress.passes += 1
+        self._passing = None
+        for value_id in before:
+            self._unmended.pop(value_id, None)
         progress.missing = missing
         progress.missing_bytes = missing_bytes
         self.busy = missing > 0

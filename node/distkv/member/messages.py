@@ -21,6 +21,7 @@ class Greeting(NamedTuple):
     `durable`: every slot up to it is on its disk; `voting`: its votes count; `state`: one word
     of `member.report`. Of counts that may be unknown, -1 says that they are: `shards_missing`,
     `values_lost`, `repair_left` (bytes), `repair_seconds`. `repair_rate`: bytes per second.
+    `counted`: `shards_missing` speaks of values named up to this slot.
     """
 
     founded: bool
@@ -39,6 +40,7 @@ class Greeting(NamedTuple):
     repair_rate: int = 0
     repair_seconds: int = -1
     suspicions: int = 0
+    counted: int = 0
 
 
 def known(count: int) -> int | None:

@@ -60,6 +60,7 @@ class Overview:
             work.rate,
             work.seconds,
             seat.owner.suspicions.total,
+            seat.data.repairer.counted(seat.machine.applied),
         )
 
     def _look(self, now: float) -> None:
@@ -139,6 +140,8 @@ class Overview:
         if greeting is None:
             return Standing(self._seat.owner.peers.is_up(member), self._disk_lost(member))
         missing = known(greeting.shards_missing)
+        if greeting.counted < self._settled:
+            missing = None  # it has yet to look for values that count here
         return Standing(True, False, greeting.voting, missing, greeting.durable)
 
     def _row(self, member: Member) -> Row:

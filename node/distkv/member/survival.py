@@ -29,7 +29,8 @@ from typing import NamedTuple
 from distkv.core.configuration import Configuration
 from distkv.ids import Member
 
-SETTLED_SECONDS = 3.0
+SETTLED_SECONDS = 5.0
+"""More than a node waits before it calls a shard missing, and than until its next greeting."""
 
 
 class Standing(NamedTuple):

@@ -27,7 +27,7 @@ def register_messages() -> None:
         *(f.number, _COUNT, f.number),
         *(f.number, f.boolean, f.text_to(64)),
         *(_COUNT, f.number, _COUNT, f.number, _COUNT),
-        f.number,
+        *(f.number, f.number),
     )
     register(
         65,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EVERY = 0.4
 NEWS = 2.5
 """Seconds after which everybody must have heard that a node lost something."""
-YOUNG = 3.5
+YOUNG = 5.5
 """Seconds for which the word does not speak of a record: see survival.SETTLED_SECONDS."""
 
 

@@ -57,7 +57,7 @@ def test_a_node_away_during_the_write_catches_up_by_itself() -> None:
     world.nodes[4].plane.repairer.start()
     world.put(b"other", None)
     world.nodes[4].state.put(b"key", world.record_of(written, 1))
-    world.nodes[4].plane.repairer.named(written.value_id)
+    world.nodes[4].plane.repairer.named(written.value_id, 1)
     world.until(lambda: world.complete(4, written))
     assert world.nodes[4].plane.repairer.progress.rebuilt == 1
 
@@ -152,12 +152,67 @@ def test_what_is_named_before_the_start_is_not_still_under_way() -> None:
     world.restart(4)
     world.nodes[4].state.put(b"key", world.record_of(written, 1))
     repairer = world.nodes[4].plane.repairer
-    repairer.named(written.value_id)
+    repairer.named(written.value_id, 1)
     for other in range(4):
         world.kill(other)
     repairer.start()
     world.step(0.1)
     assert repairer.missing == 1
+
+
+def test_what_is_missing_speaks_of_old_values_only() -> None:
+    """Full world 46: a node that had just caught up said that it lacked nothing, and others
+    believed that of values it had yet to look for."""
+    world = World()
+    world.kill(4)
+    written = world.write(b"key", sample(9000))
+    world.restart(4)
+    repairer = world.nodes[4].plane.repairer
+    repairer.start()
+    world.step(0.1)
+    assert (repairer.missing, repairer.counted(7)) == (0, 7)
+    for other in range(4):
+        world.kill(other)
+    world.nodes[4].state.put(b"key", world.record_of(written, 6))
+    repairer.named(written.value_id, 6)
+    assert (repairer.missing, repairer.counted(7)) == (0, 5)
+    world.until(lambda: repairer.counted(7) == 7, 10.0)
+    assert repairer.missing == 1
+
+
+def test_what_could_not_be_rebuilt_at_once_stays_counted_until_the_next_pass() -> None:
+    world = World(repair=RepairLimits(pass_seconds=1e6, value_seconds=5.0))
+    world.kill(4)
+    written = world.write(b"key", sample(9000))
+    world.restart(4)
+    repairer = world.nodes[4].plane.repairer
+    repairer.start()
+    world.step(0.1)
+    for other in range(4):
+        world.kill(other)
+    world.nodes[4].state.put(b"key", world.record_of(written, 6))
+    repairer.named(written.value_id, 6)
+    world.until(lambda: repairer.progress.unrepairable > 0, 60.0)
+    world.step(1.0)
+    assert repairer.missing == 1
+    for other in range(4):
+        world.restart(other)
+    repairer.hurry()
+    world.until(lambda: repairer.missing == 0, 60.0)
+    assert world.complete(4, written)
+
+
+def test_values_that_no_queue_has_room_for_wait_for_a_whole_pass() -> None:
+    world = World(repair=RepairLimits(pass_seconds=1e6, queue=1))
+    repairer = world.nodes[4].plane.repairer
+    repairer.start()
+    world.step(0.1)
+    for key in (b"a", b"b", b"c"):
+        world.write(key, sample(9000))
+    world.step(20.0)
+    assert repairer.counted(20) < 20
+    repairer.hurry()
+    world.until(lambda: repairer.counted(20) == 20, 10.0)
 
 
 def test_the_next_pass_begins_at_once_when_a_member_is_back() -> None:
