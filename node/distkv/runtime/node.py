@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -22,6 +21,7 @@ from distkv.member.member import Member
 from distkv.runtime.doors import Doors
 from distkv.runtime.driver import Driver
 from distkv.runtime.live import LiveConfig
+from distkv.runtime.memory import keep_freed_memory
 from distkv.runtime.options import key_ring, member_options, transport_options
 from distkv.runtime.resources import ResourceLog
 from distkv.runtime.store import NodeStore
@@ -62,22 +62,12 @@ def main(config: Config, source: Source) -> int:
         log.error("%s", error)
         engine.close()
         return EXIT_STORAGE
-    _keep_freed_memory()
+    keep_freed_memory()
     # What is alive now stays alive: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     return uvloop.run(_serve(config, source, engine, identity))
-
-
-def _keep_freed_memory() -> None:
-    """Let malloc reuse large blocks: by default it maps and unmaps every shard buffer anew,
-    which makes coding a stripe three times as expensive (glibc; elsewhere without effect)."""
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(m_trim_threshold, 256 << 20)
-        libc.mallopt(m_mmap_threshold, 32 << 20)
 
 
 async def _serve(

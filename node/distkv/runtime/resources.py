@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distkv.api.process import MIB, resident_bytes
 from distkv.runtime.driver import Driver
+from distkv.runtime.memory import Trimmer
 
 if TYPE_CHECKING:
     from distkv.runtime.doors import Doors
@@ -26,6 +27,7 @@ class ResourceLog:
         self._driver = driver
         self._reserve = reserve
         self._doors: Doors | None = None
+        self._trimmer = Trimmer()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, doors: Doors) -> None:
@@ -46,7 +48,14 @@ class ResourceLog:
         while True:
             free = self._driver.engine.usage().free
             self._driver.on_free_space(free >= self._reserve, free)
+            self._trimmer.look(self._in_flight())
             await asyncio.sleep(SPACE_SECONDS)
+
+    def _in_flight(self) -> int:
+        """Bytes of requests and of values being written or read."""
+        seat = self._driver.member.seat
+        doors = 0 if self._doors is None else self._doors.budget.used
+        return doors + (0 if seat is None else seat.data.budget.used)
 
     async def _report(self) -> None:
         clock, cpu = time.monotonic(), time.process_time()
