@@ -14,21 +14,28 @@ from distkv.ids import ZERO_BALLOT, Member
 class CatchUp:
     """`target`: highest slot that some peer knows to be chosen."""
 
-    __slots__ = ("_seen", "_shared", "_since", "_source", "needs_snapshot", "target")
+    __slots__ = ("_informant", "_seen", "_shared", "_since", "_source", "needs_snapshot", "target")
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self.target = 0
         self.needs_snapshot: int | None = None
         self._source = -1
+        self._informant = -1
+        """The last peer that showed to know more; perhaps no member that we know of."""
         self._seen = 0
         self._since = 0
 
     def behind(self, slot: int, ordinal: int) -> None:
         """That peer knows `slot` as chosen; nothing to do if so do we."""
-        if slot > max(self.target, self._shared.log.chosen):
-            if self.target <= self._shared.log.chosen:
-                self._since = self._shared.now
+        shared = self._shared
+        if slot <= shared.log.chosen:
+            return
+        if ordinal != shared.me.ordinal:
+            self._informant = ordinal
+        if slot > self.target:
+            if self.target <= shared.log.chosen:
+                self._since = shared.now
             self.target = slot
             self._source = ordinal
 
@@ -60,15 +67,23 @@ class CatchUp:
             self._rotate()
 
     def _rotate(self) -> None:
-        """If the one asked stays silent, another is asked next."""
-        ordinals = [m.ordinal for m in self._shared.others()]
+        """If the one asked stays silent, another is asked next.
+
+        A newcomer may know the founders alone, of whom none may be left: whoever showed to
+        know more is asked, too.
+        """
+        known = [m.ordinal for m in self._shared.others()]
+        if self._informant >= 0 and self._informant not in known:
+            known.append(self._informant)
+        ordinals = sorted(known)
         if ordinals:
             later = [o for o in ordinals if o > self._source]
             self._source = later[0] if later else ordinals[0]
 
     def on_request(self, sender: Member, message: LearnRequest) -> None:
-        """Anybody may learn what is chosen."""
+        """Anybody may learn what is chosen; who asks for what we lack knows all before it."""
         shared = self._shared
+        self.behind(message.first - 1, sender.ordinal)
         log = shared.log
         entries: tuple[bytes, ...] = ()
         if log.first <= message.first <= log.chosen:

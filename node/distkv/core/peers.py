@@ -251,7 +251,8 @@ class Peers:
         if peer.held_since <= shared.now - self._lazy:
             return True
         entries = shared.log.entries
-        for slot in range(peer.held_upto + 1, next_slot):
+        # What it came to hold by other ways may be truncated by now.
+        for slot in range(max(peer.held_upto + 1, peer.next), next_slot):
             peer.held_bytes += len(entries[slot][1])
         peer.held_upto = next_slot - 1
         return peer.held_bytes > options.lazy_bytes

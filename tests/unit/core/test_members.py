@@ -16,6 +16,7 @@ from distkv.core.messages import (
     Promise,
     Transfer,
 )
+from distkv.core.options import ReplicaOptions
 from distkv.ids import Ballot, Member
 from distkv.simulation.core_machine import pack_configuration
 from distkv.storage.base import Table
@@ -242,3 +243,35 @@ def test_learned_entries_and_the_hint_that_they_are_chosen_survive_together() ->
     assert behind.machine.applied < behind.replica.chosen == len(found)
     behind.drain()
     assert behind.applied == leader.applied[1:]
+
+
+def asked(node: Node, ticks: int) -> list[int]:
+    """Ordinals that the node asks for entries within so many ticks, none of which answers."""
+    found: list[int] = []
+    for tick in range(ticks):
+        node.replica.tick(5 * tick)
+        found += [ordinal for ordinal, message in node.drain() if type(message) is LearnRequest]
+        node.flush()
+    return found
+
+
+def test_a_newcomer_goes_on_asking_who_knows_more_though_no_founder_is_left() -> None:
+    """Core world 1003309: it knew the founder alone, whose disk was lost, and asked nobody else
+    once its first request to the leader was lost."""
+    founders = Configuration(1, 1, 0, (Member(0, 100),))
+    newcomer = Node(Member(4, 777), founders, ReplicaOptions(tick=5))
+    newcomer.replica.tick(0)
+    leader = Member(1, 101)
+    newcomer.replica.step(leader, Accept(Ballot(3, *leader), 0, (), 10, 0))
+    ordinals = asked(newcomer, 400)
+    assert set(ordinals) == {0, 1}
+    assert ordinals.count(1) > 2
+
+
+def test_who_asks_for_entries_that_we_lack_is_asked_for_those_before() -> None:
+    """Core world 1004275: the leader sat at the newcomer's own ordinal, and nobody else spoke."""
+    founders = Configuration(1, 1, 0, (Member(0, 100),))
+    newcomer = Node(Member(0, 777), founders, ReplicaOptions(tick=5))
+    newcomer.replica.tick(0)
+    newcomer.replica.step(Member(1, 101), LearnRequest(40))
+    assert 1 in asked(newcomer, 400)
