@@ -80,6 +80,29 @@ def test_the_minimal_example_becomes_ready_and_serves_redis_cli(
         assert "finalizers" not in space.get("dkv", "minimal")["metadata"]
 
 
+def test_a_cluster_is_founded_once_even_if_the_operator_dies(
+    cluster: Cluster, operator: Operator
+) -> None:
+    with cluster.space("restricted") as space:
+        store = Store(space)
+        store.apply()
+        store.wait("the first pods", lambda: len(_nodes(store)) == 5)
+        before = {o: store.uid("pod", f"store-{o}") for o in range(5)}
+        assert not store.status.get("formed"), "killed too late to be in the middle"
+        operator.kill()
+        store.wait_ready()
+        status = store.status
+        assert status["formed"]
+        assert status["layout"]["epoch"] == 1
+        assert {o: store.uid("pod", f"store-{o}") for o in range(5)} == before
+        client_pod(space)
+        Writer(store, "client", 2).finish()
+        operator.kill()
+        operator.wait()
+        store.wait_ready()
+        assert store.status["clusterId"] == status["clusterId"]
+
+
 def test_children_deleted_or_edited_by_hand_come_back(store: Store) -> None:
     space = store.space
     service, budget = store.uid("service", "store"), store.uid("pdb", "store")
