@@ -84,6 +84,11 @@ class Settlement:
             return "is no voter"
         if voter and not seat.booted:
             return "is not booted"
+        configuration = seat.machine.configuration
+        there = [h for h in self._world.hosts if h.member is not None and h.member.seat is not None]
+        voters = sum(configuration.is_voter(h.member.seat.member) for h in there)  # type: ignore[union-attr]
+        if voter and seat.owner.peers.members_up(configuration) < voters:
+            return "is not connected to all others"
         if seat.replica.chosen != seat.machine.applied:
             return "has chosen slots to apply"
         return ""
