@@ -22,6 +22,8 @@ RECEIVE_CALLS = 32
 """Receive calls in one wake-up, each up to 64 KiB; the loop then has its turn."""
 RESOLVE_INTERVAL = 1.0
 TIMER_RESOLUTION = 0.001
+UNREAD_ROUNDS = 160
+"""Times RECEIVE_CALLS are more datagrams than a socket holds: all that waited was heard then."""
 MAX_ROUNDS = 4
 """Polls in one turn before other work of the loop goes first."""
 
@@ -52,6 +54,7 @@ class Endpoint:
         self._resolve_timer: asyncio.TimerHandle | None = None
         self._in_turn = False
         self._held = False
+        self._unread = 0
         self.closed = False
         loop.add_reader(udp.socket.fileno(), self._readable)
         self._resolve_all()
@@ -166,21 +169,26 @@ class Endpoint:
     def _take(self, datagram: memoryview, source: Any) -> None:
         self.hub.receive(datagram, source, self._now)
 
-    def _drain_socket(self) -> None:
-        """Deliver what has arrived, a bounded part of it, and let the handler react once."""
+    def _drain_socket(self) -> bool:
+        """Deliver what has arrived, a bounded part of it, and let the handler react once.
+
+        False: there may be more.
+        """
         receive, take = self._udp.receive, self._take
-        arrived = False
+        arrived = emptied = False
         self._in_turn = True
         try:
             for _ in range(RECEIVE_CALLS):
                 self._now = time.monotonic()
                 if not receive(take):
+                    emptied = True
                     break
                 arrived = True
             if arrived:
                 self._handler.on_turn()
         finally:
             self._in_turn = False
+        return emptied
 
     def _readable(self) -> None:
         if not self.closed:
@@ -210,7 +218,7 @@ class Endpoint:
             due = hub.timeout(now)
             if due is None or due > now:
                 break
-            self._advance(now)
+            self._advance(now, heard=False)
         else:
             self._soon()
         if due is not None:
@@ -256,13 +264,15 @@ class Endpoint:
             return
         # After a stall of this process the answers already wait in the socket: silence is
         # judged only once they were heard.
-        self._drain_socket()
+        self._unread = 0 if self._drain_socket() else self._unread + 1
         if not self.closed:
-            self._advance(time.monotonic())
+            heard = self._unread in (0, UNREAD_ROUNDS)
+            self._unread %= UNREAD_ROUNDS
+            self._advance(time.monotonic(), heard)
             self.flush()
 
-    def _advance(self, now: float) -> None:
-        if self.hub.on_timer(now):
+    def _advance(self, now: float, heard: bool) -> None:
+        if self.hub.on_timer(now, heard):
             self._handler.on_turn()
 
     def close(self) -> None:

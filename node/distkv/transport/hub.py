@@ -449,8 +449,11 @@ class Hub:
         """When `on_timer` and then `poll` must be called; None: never. It may be too early."""
         return now if self._out else self._agenda.timeout(now)
 
-    def on_timer(self, now: float) -> bool:
-        """Losses, silence, greetings; whether a peer went down. Harmless when called early."""
+    def on_timer(self, now: float, heard: bool = True) -> bool:
+        """Losses, silence, greetings; whether a peer went down. Harmless when called early.
+
+        `heard` false: datagrams may wait unread, so no peer is taken for silent.
+        """
         self._agenda.all()
         down = False
         for peer in list(self._peers.values()):
@@ -460,7 +463,7 @@ class Hub:
                 peer.half_open = None
             session = peer.session
             if session is not None:
-                session.on_timer(now)
+                session.on_timer(now, heard)
                 if session.closed is not None:
                     self._gone(peer, session.closed, now)
                     down = True

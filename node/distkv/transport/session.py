@@ -437,17 +437,17 @@ class Session:
     def _window_open(self) -> bool:
         return self._probes > 0 or self._recovery.in_flight < self._congestion.window
 
-    def on_timer(self, now: float) -> None:
-        """Losses, probes, death. Harmless when called early."""
+    def on_timer(self, now: float, heard: bool = True) -> None:
+        """Losses, probes, death (only if all that arrived was `heard`). Harmless when early."""
         recovery = self._recovery
         limit = self._options.dead_after
-        if now >= self.last_heard + limit:
+        if heard and now >= self.last_heard + limit:
             self.closed = "silent"
             return
         when = recovery.timeout()
         if when is None or when > now:
             return
-        if recovery.sent and now - recovery.progress >= 2 * limit:
+        if heard and recovery.sent and now - recovery.progress >= 2 * limit:
             self.closed = "acknowledges nothing"
             return
         lost = recovery.expired(now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -147,5 +148,42 @@ def test_a_taken_port_is_an_error_at_once(run: Run) -> None:
         third.endpoint = await open_endpoint(third.identity, KeyRing(SECRET), third, "::1", 0)
         assert third.endpoint.address[0] == "::1"
         close(one, other, third)
+
+    run(body())
+
+
+def test_after_a_stall_nobody_is_silent_whose_datagrams_wait_unread(run: Run) -> None:
+    """Found on a machine with 60 runnable processes: a node that had not run for a second
+    took all its peers for silent at its first turn, and refused writes for want of a quorum."""
+
+    async def body() -> None:
+        options = Options(ping_interval=0.1, dead_after=0.3)
+        one, other = await pair(options=options)
+        await asyncio.sleep(0.1)
+        other.endpoint.send(0, Lane.CONTROL, b"said before the stall")
+        other.endpoint.flush()
+        time.sleep(options.dead_after + 0.2)  # noqa: ASYNC251
+        assert one.endpoint.send(1, Lane.CONTROL, b"the first turn after it")
+        one.endpoint.flush()
+        assert not one.down
+        assert one.endpoint.connected(1) is not None
+        one.endpoint._fired()
+        assert not one.down
+        assert one.messages == [(Lane.CONTROL, b"said before the stall")]
+        close(one, other)
+
+    run(body())
+
+
+def test_who_says_nothing_is_taken_for_silent_all_the_same(run: Run) -> None:
+    async def body() -> None:
+        options = Options(ping_interval=0.05, dead_after=0.2)
+        one, other = await pair(options=options)
+        other.endpoint._loop.remove_reader(other.endpoint._udp.socket.fileno())
+        other.endpoint.closed = True  # it neither hears nor says anything from here on
+        await one.until(lambda: bool(one.down), 10)
+        assert one.down == ["silent"]
+        other.endpoint.closed = False
+        close(one, other)
 
     run(body())

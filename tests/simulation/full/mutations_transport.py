@@ -179,10 +179,12 @@ def next_life_taken_for_the_last(patch: Patch) -> None:
 def silence_not_noticed(patch: Patch) -> None:
     """A peer that is not heard stays connected."""
 
-    def on_timer(self: Session, now: float, original: Any = Session.on_timer) -> None:
+    def on_timer(
+        self: Session, now: float, heard: bool = True, original: Any = Session.on_timer
+    ) -> None:
         self.last_heard = now
         self._recovery.progress = now
-        original(self, now)
+        original(self, now, heard)
 
     patch(Session, "on_timer", on_timer)
 
