@@ -22,12 +22,9 @@ QUICK_SECONDS = 0.001
 """Flushes that take less, on average, block the loop for less than a hop would cost others."""
 QUICK_BYTES = 64 * 1024
 """More than this takes its time on any disk."""
-SMALL_SECONDS = 0.004
-SMALL_BYTES = 8 * 1024
-"""With so little to write hardly anybody else is being served, and may be kept waiting longer."""
 _WEIGHT = 0.25
 """Of the latest flush in the average."""
-_SLOWEST_COUNTED = 2 * SMALL_SECONDS
+_SLOWEST_COUNTED = 2 * QUICK_SECONDS
 """What most flushes take is asked, not what a few stalls of the disk do to the mean."""
 
 
@@ -44,8 +41,6 @@ class Flusher:
 
     def quick(self, written: int) -> bool:
         """Whether making so many bytes durable is expected to be over in a moment."""
-        if written <= SMALL_BYTES:
-            return self._average < SMALL_SECONDS
         return written <= QUICK_BYTES and self._average < QUICK_SECONDS
 
     def flush_now(self) -> BaseException | None:
