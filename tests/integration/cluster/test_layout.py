@@ -200,8 +200,13 @@ def test_what_would_break_a_promise_is_refused_with_the_reason(five: Changing) -
     refused(403, "foreign_owner", "another owner", 3, 2, owner="somebody")
     refused(409, "not_yet", "not connected", 4, 2, members=[*five.founders(), [5, 77]])
     node = five.add_node()
-    with pytest.raises(redis.ResponseError, match=r"^NOTFORMED.*ordinal 5"):
-        node.redis().set("x", b"1")
+
+    def refusal() -> str:
+        with pytest.raises(redis.ResponseError, match="^NOTFORMED") as caught:
+            node.redis().set("x", b"1")
+        return str(caught.value)
+
+    wait(lambda: "ordinal 5" in refusal(), "node 5 to be told of the cluster by a peer")
     members = five.founders()
     dead = [o for o in five.followers() if o < 5][:2]
     five.kill(*dead)
