@@ -202,7 +202,7 @@ def test_what_would_break_a_promise_is_refused_with_the_reason(five: Changing) -
     node = five.add_node()
 
     def refusal() -> str:
-        with pytest.raises(redis.ResponseError, match="^NOTFORMED") as caught:
+        with pytest.raises(redis.ResponseError, match=r"^NOTFORMED") as caught:
             node.redis().set("x", b"1")
         return str(caught.value)
 
