@@ -162,6 +162,8 @@ def test_ctrl_c_ends_the_watching_alone(make: Make, tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         env=environment(),
+        # Tests started in the background ignore Ctrl-C, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until("the node", lambda: cluster.node(1)["state"] == "waiting to be admitted")
     process.send_signal(signal.SIGINT)
