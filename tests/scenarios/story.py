@@ -175,20 +175,21 @@ class Story:
         return ["ok"]
 
     def do_crash(self, node: str) -> list[str]:
+        self.world.crash(self._stopping(node))
+        return ["ok"]
+
+    def _stopping(self, node: str) -> Host:
         host = self.host(node)
         if host.member is not None and host.member.seat is not None:
             self._applied_at_stop[host.ordinal] = host.machine.applied
-        self.world.crash(host)
-        return ["ok"]
+        return host
 
     def do_start(self, node: str) -> list[str]:
         self.host(node).start()
         return ["ok"]
 
     def do_wipe(self, node: str) -> list[str]:
-        self.do_crash(node)
-        self.host(node).engine.wipe()
-        self.world.wiped.append(int(node))
+        self.world.lose_disk(self._stopping(node))
         return ["ok"]
 
     def do_cut(self, nodes: str) -> list[str]:

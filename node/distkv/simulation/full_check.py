@@ -45,6 +45,11 @@ class Checker:
         self._versions: dict[tuple[bytes, int], object] = {}
         self._submitted: dict[bytes, None] = {}
         self._dropped: dict[tuple[int, bytes], None] = {}
+        """(incarnation, value id) of shards that a node removed by itself."""
+        self._acknowledged: dict[tuple[int, bytes], None] = {}
+        """(incarnation, value id) of shards that a node said to hold, which was true."""
+        self._lost: dict[int, None] = {}
+        """Incarnations whose disk was lost."""
         self._told: dict[int, tuple[int, int]] = {}
         """Ordinal -> (incarnation, highest slot it said to hold)."""
         self._promised: dict[int, tuple[int, tuple[int, int, int]]] = {}
@@ -88,11 +93,11 @@ class Checker:
             assert isinstance(message, ShardStored)
             found = Disk(host.engine).shard(message.value_id.pack())
             # What the applied log, or its coordinator, ruled out meanwhile may be gone again.
-            excused = host.ordinal in world.victims or (
-                (host.ordinal, message.value_id.pack()) in self._dropped
-            )
+            name = host.incarnation, message.value_id.pack()
+            excused = host.ordinal in world.victims or name in self._dropped
             if not excused and (found is None or found[-1][0] != message.shard):
                 world.violation(f"node {host.ordinal} acknowledges a shard that is not on its disk")
+            self._acknowledged[name] = None
 
     def _check_accepted(self, host: Host, told: int, message: Accepted) -> None:
         disk = Disk(host.engine)
@@ -104,22 +109,34 @@ class Checker:
                 )
 
     def _check_submitted(self, command: bytes) -> None:
-        """A put leaves its coordinator: every holder it lists has its shard on disk."""
+        """A put leaves its coordinator: every holder it lists has its shard on disk, or had it.
+
+        It may be gone again: with its disk, or because the applied log ruled the value out
+        while its coordinator waited for another holder. Such a put must be refused at apply;
+        `applied` sees whether it is.
+        """
         world = self._world
         for naming in raw.namings(command):
             if naming.value_id in self._submitted:
                 continue
             self._submitted[naming.value_id] = None
             for ordinal, incarnation in naming.holders:
-                host = world.hosts[ordinal]
-                if ordinal in world.victims or (ordinal, naming.value_id) in self._dropped:
+                host, name = world.hosts[ordinal], (incarnation, naming.value_id)
+                if ordinal in world.victims or name in self._dropped:
                     continue
-                held = Disk(host.engine).shard(naming.value_id)
-                if host.incarnation != incarnation or held is None:
+                if host.incarnation == incarnation:
+                    held = Disk(host.engine).shard(naming.value_id) is not None
+                else:
+                    held = incarnation in self._lost and name in self._acknowledged
+                if not held:
                     world.violation(
                         f"a put of {naming.key!r} names node {ordinal} as holder of "
                         f"{naming.value_id.hex()}, which is not on its disk"
                     )
+
+    def disk_lost(self, host: Host) -> None:
+        """All rows of this node are gone."""
+        self._lost[host.incarnation] = None
 
     def started(self, host: Host) -> None:
         """A process starts on this disk: its promise may not be lower than before."""
@@ -146,9 +163,12 @@ class Checker:
                 self._check_results(host, operation)
             if type(operation) is not Delete or operation.table is not Table.SHARD:
                 continue
-            if not raw.is_header(operation.key) or host.ordinal in self._world.victims:
+            if not raw.is_header(operation.key):
                 continue
-            self._dropped[host.ordinal, operation.key[1:]] = None
+            # Noted of victims, too: they may be refilled before the put is submitted.
+            self._dropped[host.incarnation, operation.key[1:]] = None
+            if host.ordinal in self._world.victims:
+                continue
             if Disk(host.engine, False).get(Table.NAME, operation.key[1:]) is not None:
                 self._world.violation(f"node {host.ordinal} drops its shard of a live record")
 
@@ -174,7 +194,8 @@ class Checker:
         assert host.member.seat is not None
         machine = host.member.seat.machine
         self.recoding.applied(machine, slot, entry)
-        for key, value_id in raw.named_values(entry):
+        namings = [n for command in raw.commands_of(entry) for n in raw.namings(command)]
+        for key, value_id, holders in namings:
             record = machine.record(key)
             if record is None or record.value_id is None or record.value_id.pack() != value_id:
                 continue
@@ -183,8 +204,18 @@ class Checker:
                 key, record.version, record.slot, record.checksum, record.length, value_id,
                 record.data_shards, record.size, record.stripe_bytes,
             )  # fmt: skip
+            self._check_kept(value_id, holders)
             self._check_holders(coded, disks, "as it is named")
             self._check_decodable(coded, disks)
+
+    def _check_kept(self, value_id: bytes, holders: tuple[tuple[int, int], ...]) -> None:
+        """A put took effect: no holder had taken its value for ruled out."""
+        for ordinal, incarnation in holders:
+            gone = (incarnation, value_id) in self._dropped
+            if gone and ordinal not in self._world.rotten:
+                self._world.violation(
+                    f"node {ordinal} dropped its shard of {value_id.hex()}, whose put took effect"
+                )
 
     def _check_chosen(self, slot: int, disks: list[Disk]) -> None:
         """The entry is durable on f + 1 nodes, but for disks lost since."""

@@ -235,6 +235,14 @@ class World:
         host.crash()
         self.network.crashed(host)
 
+    def lose_disk(self, host: Host) -> None:
+        """Kill a process and take its disk away."""
+        self.wiped.append(host.ordinal)
+        host.crash()
+        host.engine.wipe()
+        self.checker.disk_lost(host)
+        self.network.crashed(host)
+
     def halted(self, host: Host, why: str, pause: float = 1.0) -> None:
         """The process ended by itself; something starts it again."""
         self.note(f"node {host.ordinal} halts: {why}")

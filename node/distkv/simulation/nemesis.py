@@ -210,10 +210,7 @@ class Nemesis:
         if host is None or len(victims) >= self._failures or host.ordinal in victims:
             return
         world.note(f"node {host.ordinal} crashes and loses its disk")
-        world.wiped.append(host.ordinal)
-        host.crash()
-        host.engine.wipe()
-        world.network.crashed(host)
+        world.lose_disk(host)
         self._restart_later(host, 0.5)
 
     def _transfer(self) -> None:

@@ -64,6 +64,12 @@ def test_a_node_that_lags_does_not_say_how_many_disks_may_be_lost() -> None:
     assert broken(400_018, 1) == []
 
 
+@pytest.mark.parametrize("seed", [2_001_289, 2_002_096])
+def test_a_put_that_is_late_for_its_shards_is_refused(seed: int) -> None:
+    """Seeds that once failed, by mistake of the checker: see test_checker."""
+    assert broken(seed, 1) == []
+
+
 def digest(hash_seed: str) -> dict[str, object]:
     command = [sys.executable, "-m", "distkv.simulation.cli", "--seeds", "4", "--json"]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(NODE)}
