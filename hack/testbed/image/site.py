@@ -33,8 +33,7 @@ TARGET = {
 # Wheels for glibc up to that of the image; the newest comes first, as pip prefers it.
 GLIBC_MINOR = 36
 RUN_BY_NAME = (PROJECT, "kopf")  # whose commands are put on the image's PATH
-# kubernetes/aio is a second, asynchronous copy of the whole client: 65 MB that nothing here uses.
-LEFT_OUT = ("kubernetes/aio", "kubernetes/test", "kubernetes/e2e_test", "bin")
+LEFT_OUT = ("bin",)
 
 
 def runtime_names() -> list[str]:
