@@ -8,8 +8,8 @@ anew; read the difference before you keep it.
 |---|---|
 | cluster 3+2 [inline-max=N] [retain=N] [grace=S] [transport=real] | found a cluster; comes first |
 | put NODE KEY BYTES [session=S/N] [version=V] [ttl=S] [later=NAME] | write; `later`: go on |
-| append NODE KEY BYTES [session=S/N], increment NODE KEY [session=S/N] | |
-| get NODE KEY [took=yes], delete NODE KEY | `took`: say how long it took |
+| append NODE KEY BYTES [session=S/N] [later=NAME], increment NODE KEY [session=S/N] | |
+| get NODE KEY [took=yes], delete NODE KEY [later=NAME] | `took`: say how long it took |
 | open NODE SESSION | open a gateway's session |
 | finish NAME | wait for an operation begun with `later` |
 | run SECONDS | let virtual time pass |
@@ -332,9 +332,11 @@ class Story:
         put = Put(key.encode(), values.make(f"{key}-{number}", int(size)), expiry, condition)
         return self._ask(node, self._write(put, session), later)
 
-    def do_append(self, node: str, key: str, token: str, session: str = "") -> list[str]:
+    def do_append(
+        self, node: str, key: str, token: str, session: str = "", later: str = ""
+    ) -> list[str]:
         append = Append(key.encode(), values.piece(token))
-        return self._ask(node, self._write(append, session), "")
+        return self._ask(node, self._write(append, session), later)
 
     def do_increment(self, node: str, key: str, session: str = "", times: str = "1") -> list[str]:
         said = []
@@ -342,8 +344,8 @@ class Story:
             said = self._ask(node, self._write(Increment(key.encode(), 1), session), "")
         return said
 
-    def do_delete(self, node: str, key: str) -> list[str]:
-        return self._ask(node, Write((Delete(key.encode()),)), "")
+    def do_delete(self, node: str, key: str, later: str = "") -> list[str]:
+        return self._ask(node, Write((Delete(key.encode()),)), later)
 
     def do_get(self, node: str, key: str, took: str = "", later: str = "") -> list[str]:
         return self._ask(node, Get(key.encode()), later, key, took)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distkv.api.link.client import LinkClient
 from distkv.api.link.lost import LinkLost
 from distkv.errors import (
+    BadRequest,
     Busy,
     DeadlineExceeded,
     DiskFull,
@@ -21,6 +22,7 @@ from distkv.errors import (
     NotFormed,
     OutcomeUnknown,
     ShuttingDown,
+    TooLarge,
     UnknownSession,
 )
 from distkv.gateway.downloads import ResumingDownload
@@ -187,7 +189,9 @@ class Request:
 
     def _read_failed(self, failure: BaseException) -> None:
         # Opening a session twice changes nothing, so it may be tried again like a read.
-        if isinstance(failure, (*ELSEWHERE, OutcomeUnknown)):
+        if isinstance(failure, UnknownSession):
+            self._finish(failure)  # that one ended is true at every node
+        elif isinstance(failure, (*ELSEWHERE, OutcomeUnknown)):
             self._elsewhere(failure)
         else:
             self._finish(failure)
@@ -277,7 +281,8 @@ class Request:
         if not isinstance(failure, DistKVError):
             log.error("a request failed", exc_info=failure)
             failure = DistKVError("internal error, see the log of the gateway")
-        undecided = (*ELSEWHERE, DeadlineExceeded, UnknownSession)
+        # What a node may refuse before it submits anything says nothing of earlier tries.
+        undecided = (*ELSEWHERE, DeadlineExceeded, UnknownSession, TooLarge, BadRequest)
         if self._maybe and isinstance(failure, undecided):
             failure = OutcomeUnknown(
                 f"a node may have submitted this write before it was lost; whether it takes "

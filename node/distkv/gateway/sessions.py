@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from distkv.errors import UnknownSession
 from distkv.ids import SESSION_BYTES
 from distkv.member.sequences import Sequences
 
@@ -64,10 +65,17 @@ class SessionKeeper:
             return
         self._waiting.append(callback)
         if self._opening is None:
-            self._opening = Session(fresh_session())
-            self._open_session(self._opening.identity, self._opened)
+            self._open()
+
+    def _open(self) -> None:
+        self._opening = Session(fresh_session())
+        self._open_session(self._opening.identity, self._opened)
 
     def _opened(self, failure: BaseException | None) -> None:
+        if isinstance(failure, UnknownSession):
+            # It ended before its answer came, and a name is used once.
+            self._open()
+            return
         opening, self._opening = self._opening, None
         if failure is None:
             self._current = opening

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from distkv.api.budget import MemoryBudget
-from distkv.errors import Busy, TooLarge
+from distkv.errors import Busy, TooLarge, UnknownSession
 from distkv.gateway.nodes import Nodes
 from distkv.gateway.options import GatewayOptions
 from distkv.gateway.requests import Request
@@ -127,8 +128,12 @@ class GatewayStore:
         current = self.sessions.current
         if current is not None and now >= self._renew_at:
             # Using it in time keeps the cluster from forgetting it.
-            self._open_session(current.identity, lambda _failure: None)
+            self._open_session(current.identity, partial(self._renewed, current.identity))
         self._sweeping = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _renewed(self, session: bytes, failure: BaseException | None) -> None:
+        if isinstance(failure, UnknownSession):
+            self.sessions.forget(session)
 
     def _open_session(self, session: bytes, opened: SessionOpened) -> None:
         self._renew_at = self.now() + self.options.session_renewal

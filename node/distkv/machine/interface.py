@@ -36,6 +36,10 @@ class OutcomeKind(IntEnum):
     `detail`: index of the mutation. Nothing changed, the sequence is not consumed."""
 
 
+NOT_CONSUMED = (OutcomeKind.REFUSED, OutcomeKind.NEEDS_VALUE)
+"""Nothing is remembered: the same command may be applied when it comes again."""
+
+
 class Outcome(NamedTuple):
     """One command of a known session, decided by an applied entry."""
 

@@ -16,6 +16,7 @@ from distkv.ids import Ballot, ValueId, node_session
 from distkv.machine import commands as c
 from distkv.machine import parsing
 from distkv.machine.interface import (
+    NOT_CONSUMED,
     BarrierRaised,
     Booted,
     ChangeRefused,
@@ -40,7 +41,7 @@ FORMAT = 1
 _new = tuple.__new__
 _APPLIED = OutcomeKind.APPLIED
 _REFUSED = OutcomeKind.REFUSED
-_NOT_CONSUMED = (OutcomeKind.REFUSED, OutcomeKind.NEEDS_VALUE)
+_NOT_CONSUMED = NOT_CONSUMED
 
 Fields = tuple[Any, ...]
 
@@ -258,6 +259,8 @@ class Machine:
         session = command[1]
         if self._sessions.open(session, OPENED, self.log_time_ms):
             self._outcomes.append(Outcome(session, 0, _APPLIED, [True]))
+        elif self._sessions.has_ended(session):
+            self._outcomes.append(Outcome(session, 0, OutcomeKind.UNKNOWN_SESSION, "it has ended"))
         else:
             self._outcomes.append(Outcome(session, 0, _REFUSED, "sessions"))
 

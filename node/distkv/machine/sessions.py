@@ -169,13 +169,17 @@ class Sessions:
         if self.find(key, now_ms) is not None:
             return True
         if kind == OPENED:
-            if key in self._ended or key in self._ending:
+            if self.has_ended(key):
                 return False
             if self._opened >= OPENED_MAX:
                 return False
             self._opened += 1
         self._sessions[key] = self._touched[key] = Session(key, kind, now_ms)
         return True
+
+    def has_ended(self, key: bytes) -> bool:
+        """Whether this name was used, and is over."""
+        return key in self._ended or key in self._ending
 
     def close(self, key: bytes) -> None:
         """End a session; no error if it is unknown."""

@@ -9,6 +9,7 @@ from distkv.kernel import Future, TimedOut
 from distkv.machine.commands import pack_open
 from distkv.machine.interface import Outcome, OutcomeKind
 from distkv.member.standing import describe
+from distkv.member.writing import failure
 from distkv.operations import OpenSession, Operation, Upload, Write
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ class Clients:
             elif outcome.result().kind is OutcomeKind.APPLIED:
                 future.set_result(True)
             else:
-                future.set_exception(
-                    BadRequest("too many sessions are open, or this one ended: open another")
-                )
+                future.set_exception(failure(outcome.result()))
 
         try:
             command = pack_open(session)

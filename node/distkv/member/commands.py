@@ -47,7 +47,7 @@ class CommandRouter:
             return self._propose(now)
         taken = self.pending.take_unsent(now, FORWARD_BYTES_MAX)
         for pending in taken:
-            pending.sent = True
+            pending.copies += 1
         if taken:
             self._send(leader.ordinal, Forward(tuple(pending.command for pending in taken)))
         return bool(taken)
@@ -61,7 +61,7 @@ class CommandRouter:
             self._paused_until = now + NOT_LEADER_PAUSE_SECONDS
             return False
         for pending in taken:
-            pending.sent = True
+            pending.copies += 1
         return True
 
     def on_forward(self, sender: int, message: Forward) -> None:

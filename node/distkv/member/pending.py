@@ -3,6 +3,7 @@
 The coordinator learns the outcome of a command when it applies the entry itself, so a lost
 answer cannot exist. A lost *request* can: until the outcome is there, every command is sent
 again to each new leader and after a silence; its session makes that safe (applied once).
+What is remembered of no outcome is not safe by that alone: see `Loose`.
 """
 
 from __future__ import annotations
@@ -11,22 +12,37 @@ from collections.abc import Callable
 
 from distkv.errors import DistKVError, NoQuorum, OutcomeUnknown
 from distkv.kernel import Future
-from distkv.machine.interface import Outcome
+from distkv.machine.interface import NOT_CONSUMED, Outcome
 
 Key = tuple[bytes, int]
 
 
-class PendingCommand:
-    """One command; `sent` tells whether any leader may have proposed it."""
+class Loose(Outcome):
+    """Nothing was changed nor remembered, and another copy of the command may be on its way.
 
-    __slots__ = ("command", "deadline", "future", "sent", "sent_at")
+    That copy may yet be applied, once what ruled out this one is over. So until its sequence
+    number is consumed (by whatever command), nobody may be told that nothing was changed.
+    """
+
+    __slots__ = ()
+
+
+class PendingCommand:
+    """One command; `copies`: how often it was handed to a leader. Each is proposed once at most."""
+
+    __slots__ = ("command", "copies", "deadline", "future", "sent_at")
 
     def __init__(self, command: bytes, deadline: float) -> None:
         self.command = command
         self.deadline = deadline
         self.future: Future[Outcome] = Future()
-        self.sent = False
+        self.copies = 0
         self.sent_at = 0.0
+
+    @property
+    def sent(self) -> bool:
+        """Whether any leader may have proposed it."""
+        return self.copies > 0
 
 
 class PendingCommands:
@@ -93,6 +109,8 @@ class PendingCommands:
         """An applied entry decided this command."""
         pending = self._commands.pop((outcome.session, outcome.sequence), None)
         if pending is not None:
+            if pending.copies > 1 and outcome.kind in NOT_CONSUMED:
+                outcome = Loose(*outcome)
             pending.future.set_result(outcome)
 
     def sweep(self, now: float, describe: Callable[[], str]) -> None:

@@ -2,13 +2,14 @@
 
 A write whose values are all small goes straight to the log. A refusal at apply (barrier,
 boot, holders, epoch: the world changed between dispersal and apply) does not consume the
-sequence number, so the same command identity is tried again with a fresh dispersal.
+sequence number, so the same command identity is tried again with a fresh dispersal. A write
+that needs a coded old value keeps its identity too: copies of it may still be on their way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from distkv.data.dispersal import Dispersal, Inline
 from distkv.errors import (
@@ -24,8 +25,9 @@ from distkv.errors import (
 )
 from distkv.kernel import Future, TimedOut
 from distkv.machine.commands import Dispersed, pack_write, wire_basis, wire_mutations
-from distkv.machine.interface import Outcome, OutcomeKind, Record
-from distkv.member.reading import meta_of
+from distkv.machine.interface import NOT_CONSUMED, Outcome, OutcomeKind, Record
+from distkv.member.pending import Loose
+from distkv.member.reading import as_client_error, meta_of
 from distkv.member.sequences import Sequences
 from distkv.operations import (
     Append,
@@ -38,6 +40,7 @@ from distkv.operations import (
     Write,
     Written,
 )
+from distkv.storage.base import CorruptRow
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -49,11 +52,17 @@ ONCE_PREFIX = b"\x00K"
 """Sessions of idempotency keys open with their only command."""
 
 
-class _Identity(NamedTuple):
-    session: bytes
-    sequence: int
-    low: int
-    implicit: bool
+class _Identity:
+    """What a write is applied under, once. `loose`: see pending.Loose."""
+
+    __slots__ = ("implicit", "loose", "low", "sequence", "session")
+
+    def __init__(self, session: bytes, sequence: int, low: int, implicit: bool) -> None:
+        self.session = session
+        self.sequence = sequence
+        self.low = low
+        self.implicit = implicit
+        self.loose = False
 
 
 class Writer:
@@ -88,25 +97,25 @@ class Writer:
         submitted = self._submit(identity, mutations, deadline)
 
         def done(outcome: Future[Outcome]) -> None:
-            self._answered(identity)
             if outcome.error is not None:
+                self._answered(identity)
                 future.set_exception(outcome.error)
                 return
             kind, detail = outcome.result()[2:]
+            if kind is OutcomeKind.NEEDS_VALUE:
+                identity.loose = type(outcome.result()) is Loose
+                self._seat.spawn(self._with_old_value(write, identity, deadline), future)
+                return
+            self._answered(identity)
             if kind is OutcomeKind.APPLIED and not _has_coded_previous(detail):
                 own = detail[: len(write.mutations)]  # type: ignore[index]
                 future.set_result([_plain(result) for result in own])
-            elif kind is OutcomeKind.APPLIED or kind is OutcomeKind.NEEDS_VALUE:
-                self._seat.spawn(self._slow(write, outcome.result(), deadline), future)
+            elif kind is OutcomeKind.APPLIED:
+                self._seat.spawn(self._own_results(write, detail, deadline), future)
             else:
                 future.set_exception(failure(outcome.result()))
 
         submitted.add_callback(done)
-
-    async def _slow(self, write: Write, outcome: Outcome, deadline: float) -> object:
-        if outcome.kind is OutcomeKind.APPLIED:
-            return (await self._results(outcome.detail, deadline))[: len(write.mutations)]
-        return await self._with_old_value(write, deadline)
 
     # -- values that are dispersed
 
@@ -120,14 +129,14 @@ class Writer:
                     if dispersal is not None:
                         dispersals[index] = dispersal
             outcome = await self._decide(identity, write.mutations, (), dispersals, deadline)
+            if outcome.kind is OutcomeKind.NEEDS_VALUE:
+                return await self._with_old_value(write, identity, deadline)
         finally:
             self._answered(identity)
             self._let_go(dispersals)
-        if outcome.kind is OutcomeKind.NEEDS_VALUE:
-            return await self._with_old_value(write, deadline)
         if outcome.kind is not OutcomeKind.APPLIED:
             raise failure(outcome)
-        return await self._results(outcome.detail, deadline)
+        return await self._own_results(write, outcome.detail, deadline)
 
     def _let_go(self, dispersals: dict[int, Dispersal]) -> None:
         """Nobody waits any more.
@@ -156,6 +165,23 @@ class Writer:
         deadline: float,
     ) -> Outcome:
         """Disperse and submit until an applied entry decides it. Raises DistKVError."""
+        try:
+            outcome = await self._submitted(identity, mutations, guards, dispersals, deadline)
+        except (TimedOut, DistKVError, CorruptRow) as error:
+            raise self._said(identity, error) from error
+        # A number that is consumed is so for all copies.
+        if identity.loose and outcome.kind in NOT_CONSUMED:
+            outcome = Loose(*outcome)
+        return outcome
+
+    async def _submitted(
+        self,
+        identity: _Identity,
+        mutations: Sequence[Mutation],
+        guards: tuple[tuple[object, ...], ...],
+        dispersals: dict[int, Dispersal],
+        deadline: float,
+    ) -> Outcome:
         submitted = False
         again = False
         try:
@@ -168,6 +194,7 @@ class Writer:
                 future = self._submit(identity, (*guards, *wire), deadline)
                 submitted = True
                 outcome = await future
+                identity.loose |= type(outcome) is Loose
                 for dispersed in named.values():
                     self._seat.data.disperser.decided(dispersed.value_id)
                 if outcome.kind is not OutcomeKind.REFUSED:
@@ -212,30 +239,42 @@ class Writer:
 
     # -- mutations that need the old value, and that one is coded
 
-    async def _with_old_value(self, write: Write, deadline: float) -> object:
-        """Read, compute, put if nothing changed meanwhile; a guard consumes no sequence."""
-        while True:
+    async def _with_old_value(self, write: Write, identity: _Identity, deadline: float) -> object:
+        """Read, compute, put if nothing changed meanwhile; a guard consumes no sequence.
+
+        All under the one sequence number. The first command consumed none either, so a copy of
+        it would be applied beside a put of another number, once the key is gone.
+        """
+        try:
+            outcome = await self._compute(write, identity, deadline)
+            while outcome.kind is OutcomeKind.NEEDS_VALUE:
+                if self._seat.kernel.now >= deadline:
+                    text = "the key changed faster than it could be read; try again"
+                    raise self._said(identity, DeadlineExceeded(text))
+                outcome = await self._compute(write, identity, deadline)
+        finally:
+            self._answered(identity)
+        if outcome.kind is not OutcomeKind.APPLIED:
+            raise failure(outcome)
+        # Guards come first and carry the results; they may be those of an earlier
+        # try of this command, which another node computed from another value.
+        return await self._own_results(write, outcome.detail, deadline)
+
+    async def _compute(self, write: Write, identity: _Identity, deadline: float) -> Outcome:
+        try:
             mutations, guards = await self._computed(write.mutations, deadline)
-            identity = self._identify(write)
-            dispersals: dict[int, Dispersal] = {}
-            try:
-                for index, mutation in enumerate(mutations):
-                    if type(mutation) is Put:
-                        dispersal = self._disperse(mutation)
-                        if dispersal is not None:
-                            dispersals[index] = dispersal
-                outcome = await self._decide(identity, mutations, guards, dispersals, deadline)
-            finally:
-                self._answered(identity)
-                self._let_go(dispersals)
-            if outcome.kind is OutcomeKind.APPLIED:
-                # Guards come first and carry the results; they may be those of an earlier
-                # try of this command, which another node computed from another value.
-                return (await self._results(outcome.detail, deadline))[: len(write.mutations)]
-            if outcome.kind is not OutcomeKind.NEEDS_VALUE:
-                raise failure(outcome)
-            if self._seat.kernel.now >= deadline:
-                raise DeadlineExceeded("the key changed faster than it could be read; try again")
+        except (TimedOut, DistKVError, CorruptRow) as error:
+            raise self._said(identity, error) from error
+        dispersals: dict[int, Dispersal] = {}
+        try:
+            for index, mutation in enumerate(mutations):
+                if type(mutation) is Put:
+                    dispersal = self._disperse(mutation)
+                    if dispersal is not None:
+                        dispersals[index] = dispersal
+            return await self._decide(identity, mutations, guards, dispersals, deadline)
+        finally:
+            self._let_go(dispersals)
 
     async def _computed(
         self, mutations: Sequence[Mutation], deadline: float
@@ -286,17 +325,31 @@ class Writer:
         if identity.session == self._seat.session:
             self.sequences.done(identity.sequence)
 
+    def _said(self, identity: _Identity, error: Exception) -> Exception:
+        """The error to tell: that nothing was changed, only if no copy can change that."""
+        told = as_client_error(error)
+        if not identity.loose or told is None or told.applied != "no":
+            return error
+        if isinstance(error, CorruptRow):
+            self._seat.healer.met(error)
+        return OutcomeUnknown(
+            f"the command was sent more than once and may still take effect; this try: {told}"
+        )
+
     def _submit(
         self, identity: _Identity, mutations: Sequence[tuple[object, ...]], deadline: float
     ) -> Future[Outcome]:
-        session, sequence, low, implicit = identity
-        command = pack_write(session, sequence, low, implicit, mutations)
+        session, sequence = identity.session, identity.sequence
+        command = pack_write(session, sequence, identity.low, identity.implicit, mutations)
         if len(command) > self._seat.options.replica.batch_bytes:
             raise TooLarge(
                 f"the write is {len(command)} bytes of metadata and small values; one log entry "
                 f"holds {self._seat.options.replica.batch_bytes} (batch_bytes): split it"
             )
         return self._seat.pending.submit(session, sequence, command, deadline)
+
+    async def _own_results(self, write: Write, detail: object, deadline: float) -> list[object]:
+        return (await self._results(detail, deadline))[: len(write.mutations)]
 
     async def _results(self, detail: object, deadline: float) -> list[object]:
         results: list[object] = []
@@ -341,6 +394,11 @@ def inline_value(record: Record) -> Value:
 def failure(outcome: Outcome) -> DistKVError:
     """The error a client sees for an outcome that is not APPLIED."""
     kind, detail = outcome.kind, outcome.detail
+    if type(outcome) is Loose:
+        return OutcomeUnknown(
+            f"the command was refused ({detail}), but it was sent more than once and may still "
+            "take effect"
+        )
     if kind is OutcomeKind.CONDITION:
         return ConditionFailed("the record is not as the condition demands; nothing was changed")
     if kind is OutcomeKind.FAILED:

@@ -190,8 +190,9 @@ class Client:
                 if answer.error.code == "condition_failed":
                     return answer, True
                 maybe |= answer.error.applied == "maybe"
-                if "unknown session" in str(answer.error):
-                    self.session = b""
+                if answer.error.code == "unknown_session":
+                    if getattr(operation, "session", None) == self.session:
+                        self.session = b""
                     return answer, maybe
             if world.now >= end or not retry:
                 return answer, maybe

@@ -22,6 +22,7 @@ from distkv.errors import (
     NotFormed,
     OutcomeUnknown,
     ShuttingDown,
+    TooLarge,
 )
 from distkv.gateway.options import GatewayOptions
 from distkv.gateway.store import GatewayStore
@@ -157,6 +158,31 @@ def test_an_outcome_that_one_node_does_not_know_another_may() -> None:
         assert await c.do(op.Write((op.Increment(b"n", 1),))) == [1]
         assert told == 1
         assert c.shared.rows[b"n"].value == b"1"
+
+    with_cluster(test)
+
+
+@pytest.mark.parametrize("error", [TooLarge("no"), BadRequest("no")])
+def test_what_a_node_refuses_says_nothing_of_an_earlier_try(error: Any) -> None:
+    async def test(c: Cluster) -> None:
+        tries = 0
+
+        def fail(operation: op.Operation) -> Any:
+            nonlocal tries
+            if not isinstance(operation, op.Write):
+                return None
+            tries += 1
+            return OutcomeUnknown("the node stopped") if tries == 1 and earlier else error
+
+        for store in c.stores:
+            store.fail = fail
+        earlier = True
+        with pytest.raises(OutcomeUnknown):
+            await c.do(op.Write((op.Append(b"n", b"x"),)))
+        assert tries == 2
+        earlier = False
+        with pytest.raises(type(error), match="no"):
+            await c.do(op.Write((op.Append(b"n", b"x"),)))
 
     with_cluster(test)
 

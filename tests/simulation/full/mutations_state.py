@@ -20,6 +20,7 @@ from distkv.member.output import Outgoing
 from distkv.member.reading import ReadServer
 from distkv.member.reads import ReadRounds
 from distkv.member.seat import Seat
+from distkv.member.writing import Writer
 from distkv.simulation import member_host
 from distkv.storage.base import Table
 from distkv.transport.base import Lane
@@ -80,6 +81,18 @@ def names_not_in_the_snapshot(patch: Patch) -> None:
 def refusal_consumes_the_sequence(patch: Patch) -> None:
     """A refusal by barrier, boot, holders or epoch is remembered as the result."""
     patch(machine_module, "_NOT_CONSUMED", (OutcomeKind.NEEDS_VALUE,))
+
+
+@mutation
+def computed_under_a_new_number(patch: Patch) -> None:
+    """What had to be read first is put under another number than the command that said so."""
+    original = Writer._with_old_value
+
+    async def with_old_value(self: Writer, write: Any, identity: Any, deadline: float) -> Any:
+        self._answered(identity)
+        return await original(self, write, self._identify(write), deadline)
+
+    patch(Writer, "_with_old_value", with_old_value)
 
 
 @mutation

@@ -70,6 +70,18 @@ def test_a_put_that_is_late_for_its_shards_is_refused(seed: int) -> None:
     assert broken(seed, 1) == []
 
 
+@pytest.mark.parametrize("seed", [2_000_592, 2_002_612])
+def test_an_append_that_was_sent_again_is_done_once(seed: int) -> None:
+    """Seeds that once failed: between two copies of an append to a coded value it was deleted,
+    the second copy was applied, and so was what the coordinator had computed from the value."""
+    assert broken(seed, 1) == []
+
+
+def test_a_session_that_ended_before_it_was_known_to_be_open_is_not_called_a_bad_request() -> None:
+    """Seed that once failed: the answer to the opening was lost, then the clock jumped."""
+    assert broken(2_001_507, 1) == []
+
+
 def digest(hash_seed: str) -> dict[str, object]:
     command = [sys.executable, "-m", "distkv.simulation.cli", "--seeds", "4", "--json"]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(NODE)}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from distkv.errors import UnknownSession
 from distkv.gateway.nodes import Nodes
 from distkv.gateway.options import GatewayOptions
 from distkv.gateway.sessions import Session, SessionKeeper, SessionOpened
@@ -46,6 +47,20 @@ def test_one_session_is_opened_for_all_who_wait_and_another_when_it_is_forgotten
     keeper.forget(asked[1][0])
     keeper.when_open(told.append)
     assert len(asked) == 3
+
+
+def test_a_session_that_ended_before_it_was_open_is_replaced_by_another() -> None:
+    asked: list[tuple[bytes, SessionOpened]] = []
+    keeper = SessionKeeper(lambda identity, opened: asked.append((identity, opened)))
+    told: list[BaseException | None] = []
+    keeper.when_open(told.append)
+    asked[0][1](UnknownSession("it has ended"))
+    assert told == []
+    assert asked[1][0] != asked[0][0]
+    asked[1][1](None)
+    assert told == [None]
+    assert keeper.current is not None
+    assert keeper.current.identity == asked[1][0]
 
 
 class Link:

@@ -124,7 +124,7 @@ class Model:
     def open(self, session: bytes) -> Any:
         if self.alive(session) is None:
             if session in self.opened:  # it has ended: its name does not come back
-                return (session, 0, "REFUSED", "sessions")
+                return (session, 0, "UNKNOWN_SESSION", "it has ended")
             self.opened.add(session)
             self.sessions[session] = {"low": 0, "results": {}, "last": self.time}
         return (session, 0, "APPLIED", [True])
