@@ -12,16 +12,20 @@ from collections.abc import Callable
 
 from distkv.errors import DistKVError, NoQuorum, OutcomeUnknown
 from distkv.kernel import Future
-from distkv.machine.interface import NOT_CONSUMED, Outcome
+from distkv.machine.interface import NOT_CONSUMED, Outcome, OutcomeKind
 
 Key = tuple[bytes, int]
 
+UNREMEMBERED = (*NOT_CONSUMED, OutcomeKind.UNKNOWN_SESSION)
+"""Outcomes that say nothing of other copies of the same command."""
+
 
 class Loose(Outcome):
-    """Nothing was changed nor remembered, and another copy of the command may be on its way.
+    """This copy of a command changed nothing, and was not the only one.
 
-    That copy may yet be applied, once what ruled out this one is over. So until its sequence
-    number is consumed (by whatever command), nobody may be told that nothing was changed.
+    Another may yet be applied, once what ruled out this one is over; or it was, before the
+    session ended, unseen because a snapshot was installed instead of its entry. So nobody may
+    be told that nothing was changed, unless its number is consumed (by whatever command).
     """
 
     __slots__ = ()
@@ -109,7 +113,7 @@ class PendingCommands:
         """An applied entry decided this command."""
         pending = self._commands.pop((outcome.session, outcome.sequence), None)
         if pending is not None:
-            if pending.copies > 1 and outcome.kind in NOT_CONSUMED:
+            if pending.copies > 1 and outcome.kind in UNREMEMBERED:
                 outcome = Loose(*outcome)
             pending.future.set_result(outcome)
 

@@ -25,8 +25,8 @@ from distkv.errors import (
 )
 from distkv.kernel import Future, TimedOut
 from distkv.machine.commands import Dispersed, pack_write, wire_basis, wire_mutations
-from distkv.machine.interface import NOT_CONSUMED, Outcome, OutcomeKind, Record
-from distkv.member.pending import Loose
+from distkv.machine.interface import Outcome, OutcomeKind, Record
+from distkv.member.pending import UNREMEMBERED, Loose
 from distkv.member.reading import as_client_error, meta_of
 from distkv.member.sequences import Sequences
 from distkv.operations import (
@@ -170,7 +170,7 @@ class Writer:
         except (TimedOut, DistKVError, CorruptRow) as error:
             raise self._said(identity, error) from error
         # A number that is consumed is so for all copies.
-        if identity.loose and outcome.kind in NOT_CONSUMED:
+        if identity.loose and outcome.kind in UNREMEMBERED:
             outcome = Loose(*outcome)
         return outcome
 

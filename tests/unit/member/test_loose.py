@@ -68,17 +68,27 @@ def test_an_append_that_is_sent_often_is_done_once() -> None:
     assert node.ask(Get(b"list")) is None
 
 
+@pytest.mark.parametrize(("copies", "code"), [(1, "unknown_session"), (2, "outcome_unknown")])
+def test_a_gateway_may_send_anew_only_what_was_sent_once(copies: int, code: str) -> None:
+    """It takes `unknown_session` for: certainly not applied, under another session it is new."""
+    error = OneNode().ask(Write((Delete(b"k"),), SESSION, 1, 1), copies)
+    assert isinstance(error, OutcomeUnknown)
+    assert error.code == code
+
+
 @pytest.mark.parametrize(
     ("kind", "copies", "loose"),
     [
         (OutcomeKind.REFUSED, 1, False),
         (OutcomeKind.REFUSED, 2, True),
         (OutcomeKind.NEEDS_VALUE, 2, True),
+        (OutcomeKind.UNKNOWN_SESSION, 1, False),
+        (OutcomeKind.UNKNOWN_SESSION, 2, True),
         (OutcomeKind.CONDITION, 2, False),
         (OutcomeKind.APPLIED, 2, False),
     ],
 )
-def test_loose_is_what_consumed_no_number_and_was_sent_again(
+def test_loose_is_what_is_not_remembered_and_was_sent_again(
     kind: OutcomeKind, copies: int, loose: bool
 ) -> None:
     pending = PendingCommands(1.0, 10)
