@@ -47,6 +47,7 @@ class Writer(threading.Thread):
         try:
             while not self._load.ending.is_set():
                 self._write()
+                self._load.ending.wait(self._load.pause)
         except BaseException as error:
             self.broken = error
             raise
@@ -79,7 +80,11 @@ class Writer(threading.Thread):
 
 
 class Load:
-    """`clients` writers at once; use as a context manager, then `check`."""
+    """`clients` writers at once; use as a context manager, then `check`.
+
+    `pause`: seconds between two writes of a writer, where a test is about something that must
+    keep up with the load whatever the machine is.
+    """
 
     def __init__(
         self,
@@ -87,8 +92,10 @@ class Load:
         clients: int = 8,
         sizes: tuple[int, ...] = SIZES,
         name: str = "",
+        pause: float = 0.0,
     ) -> None:
         self.cluster = cluster
+        self.pause = pause
         self.sizes = sizes
         self.name = name
         self.ending = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Iterator
@@ -87,6 +88,17 @@ def rotten(node: Node, table: str) -> float:
     )
 
 
+def rot_until_found(node: Node, table: Table, rng: random.Random) -> None:
+    """Rot in a table until some is found. A busy cluster cuts its log and overwrites its records:
+    rows that were chosen may be gone before their turn comes, and then others are flipped."""
+    for _ in range(8):
+        assert flip_rows(node, table, rng) > 0
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: rotten(node, table.name) > 0, f"rot in {table.name}", 15.0)
+            return
+    raise AssertionError(f"rot in {table.name} is not found")
+
+
 def wait_scrubbed(cluster: Cluster, rounds: int = 2) -> None:
     """Until every running node read everything again, from the start."""
     goals = {n.ordinal: metrics(n)["distkv_scrub_rounds_total"] + rounds for n in cluster.running}
@@ -109,7 +121,7 @@ def scrubbed() -> Iterator[Cluster]:
 @pytest.mark.timeout(600)
 def test_flipped_bytes_under_load_are_found_counted_and_mended(scrubbed: Cluster) -> None:
     rng = random.Random(7)
-    with Load(scrubbed) as load:
+    with Load(scrubbed, pause=0.05) as load:
         load.progress(300)
         for ordinal in (1, 3):
             node = scrubbed.nodes[ordinal]
@@ -117,14 +129,9 @@ def test_flipped_bytes_under_load_are_found_counted_and_mended(scrubbed: Cluster
             wait_until(lambda node=node: rotten(node, "SHARD") > 0, "rot in shards to be found")
         for ordinal in (0, 2, 4):
             node = scrubbed.nodes[ordinal]
-            assert flip_rows(node, Table.LOG, rng) == ROWS
-            assert flip_rows(node, Table.RECORD, rng) > 0
             assert flip_rows(node, Table.NAME, rng) > 0
-            for table in ("LOG", "RECORD"):
-                wait_until(
-                    lambda node=node, table=table: rotten(node, table) > 0,
-                    f"rot in {table} to be found",
-                )
+            for table in (Table.LOG, Table.RECORD):
+                rot_until_found(node, table, rng)
         load.progress(100)
     wait_scrubbed(scrubbed)
     before = {n.ordinal: sum(rotten(n, t.name) for t in Table) for n in scrubbed.nodes}
