@@ -7,6 +7,7 @@ If the needed entries are gone there, only a snapshot helps: `needs_snapshot` na
 from __future__ import annotations
 
 from distkv.core.messages import Learn, LearnRequest
+from distkv.core.phase_one import PhaseOne
 from distkv.core.shared import Shared
 from distkv.ids import ZERO_BALLOT, Member
 
@@ -14,15 +15,16 @@ from distkv.ids import ZERO_BALLOT, Member
 class CatchUp:
     """`target`: highest slot that some peer knows to be chosen."""
 
-    __slots__ = ("_informant", "_seen", "_shared", "_since", "_source", "needs_snapshot", "target")
+    __slots__ = ("_met", "_seen", "_shared", "_since", "_source", "needs_snapshot", "target")
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self.target = 0
         self.needs_snapshot: int | None = None
         self._source = -1
-        self._informant = -1
-        """The last peer that showed to know more; perhaps no member that we know of."""
+        self._met: dict[int, None] = {}
+        """Ordinals of peers that were reached, or showed to know more; perhaps of no member
+        that we know of."""
         self._seen = 0
         self._since = 0
 
@@ -31,18 +33,27 @@ class CatchUp:
         shared = self._shared
         if slot <= shared.log.chosen:
             return
-        if ordinal != shared.me.ordinal:
-            self._informant = ordinal
+        self._met[ordinal] = None
         if slot > self.target:
             if self.target <= shared.log.chosen:
                 self._since = shared.now
             self.target = slot
             self._source = ordinal
 
+    def met(self, ordinal: int) -> None:
+        """Somebody is there to be asked."""
+        self._met[ordinal] = None
+
     def ask_now(self) -> None:
         """Do not wait whether the leader brings the missing entries."""
         if self.target > self._shared.log.chosen and self.needs_snapshot is None:
             self._ask(self._source)
+
+    def learn_for(self, phase: PhaseOne) -> None:
+        """A promise named a longer chosen prefix than ours: no leader will bring it."""
+        if phase.target > self._shared.log.chosen:
+            self.behind(phase.target, phase.source)
+            self.ask_now()
 
     def _ask(self, ordinal: int) -> None:
         shared = self._shared
@@ -69,12 +80,11 @@ class CatchUp:
     def _rotate(self) -> None:
         """If the one asked stays silent, another is asked next.
 
-        A newcomer may know the founders alone, of whom none may be left: whoever showed to
-        know more is asked, too.
+        A newcomer may know the founders alone, of whom none may be left, or none but the one
+        whose seat it waits for: whoever was met is asked, too.
         """
-        known = [m.ordinal for m in self._shared.others()]
-        if self._informant >= 0 and self._informant not in known:
-            known.append(self._informant)
+        shared = self._shared
+        known = {*self._met, *(m.ordinal for m in shared.others())} - {shared.me.ordinal}
         ordinals = sorted(known)
         if ordinals:
             later = [o for o in ordinals if o > self._source]

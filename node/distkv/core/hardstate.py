@@ -59,14 +59,21 @@ class HardState:
 
 
 class PeerRecord:
-    """What one peer once said to be durable. `regressed`: it came back with less, for good."""
+    """What one peer once said to be durable. `regressed`: it came back with less, for good.
 
-    __slots__ = ("below_since", "durable", "incarnation", "regressed", "saved")
+    `came_back`: since it said so, a connection to it began, or we did; before that a lower
+    count can only be an old message.
+    """
 
-    def __init__(self, incarnation: int, durable: int, regressed: bool) -> None:
+    __slots__ = ("below_since", "came_back", "durable", "incarnation", "regressed", "saved")
+
+    def __init__(
+        self, incarnation: int, durable: int, regressed: bool, came_back: bool = False
+    ) -> None:
         self.incarnation = incarnation
         self.durable = durable
         self.regressed = regressed
+        self.came_back = came_back
         self.saved = durable
         self.below_since = -1
 
@@ -90,8 +97,9 @@ class PeerRecords:
     def counts(self, sender: Member, durable: int, now: int) -> bool:
         """Note `durable`; False if what this peer says must not be counted.
 
-        A lower count may also be an old message that was overtaken: it is not counted
-        either, but only a peer that says nothing better for `grace` ticks is suspected.
+        A lower count may also be an old message that was overtaken, and is 0 until the first
+        flush after a start: it is not counted either, but only a peer that came back, and
+        says nothing better for `grace` ticks, is suspected.
         """
         record = self.records.get(sender.ordinal)
         if record is None or record.incarnation != sender.incarnation:
@@ -101,8 +109,11 @@ class PeerRecords:
             return False
         if durable >= record.durable:
             record.durable = durable
+            record.came_back = False
             record.below_since = -1
             return True
+        if not record.came_back or durable == 0:
+            return False
         if record.below_since < 0:
             record.below_since = now
         elif now - record.below_since >= self._grace:
@@ -110,6 +121,12 @@ class PeerRecords:
             record.saved = -1
             self._suspect(sender, f"{durable} flushes, {record.durable} were told before")
         return False
+
+    def connected(self, member: Member) -> None:
+        """A connection to this peer began: it may be another start of it."""
+        record = self.records.get(member.ordinal)
+        if record is not None and record.incarnation == member.incarnation:
+            record.came_back = True
 
     def _suspect(self, peer: Member, detail: str) -> None:
         self.suspicions.append(peer)
@@ -141,6 +158,6 @@ class PeerRecords:
         for key, row in engine.scan(Table.META, PEER_KEY, PEER_KEY + b"\xff"):
             _, incarnation, durable, regressed = _PEER.unpack(row)
             ordinal = int(key[len(PEER_KEY) :])
-            self.records[ordinal] = PeerRecord(incarnation, durable, regressed)
+            self.records[ordinal] = PeerRecord(incarnation, durable, regressed, True)
             if regressed:
                 self._suspect(Member(ordinal, incarnation), "found before this start")

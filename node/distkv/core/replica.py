@@ -49,7 +49,6 @@ from distkv.core.messages import (
     Transfer,
 )
 from distkv.core.options import ReplicaOptions, check
-from distkv.core.phase_one import PhaseOne
 from distkv.core.reads import AskedReads
 from distkv.core.ready import Ready
 from distkv.core.shared import Shared
@@ -256,7 +255,9 @@ class Replica:
             self._election.leader_lost()
 
     def peer_up(self, member: Member) -> None:
-        """The transport reached that peer, perhaps again (a hint)."""
+        """A connection to that peer began; the process there may be another one now."""
+        self._shared.peers.connected(member)
+        self._catchup.met(member.ordinal)
         self._acceptor.answer_next()
         if self._leader is not None:
             self._leader.peers.lost_at(member.ordinal)
@@ -404,12 +405,7 @@ class Replica:
         self._role = Role.LEADER
         self._leader = Leader(self._shared, self._acceptor, candidacy.phase, self._learners)
         self._set_leader(self.me)
-        self._learn_for(candidacy.phase)
-
-    def _learn_for(self, phase: PhaseOne) -> None:
-        if phase.target > self._log.chosen:
-            self._catchup.behind(phase.target, phase.source)
-            self._catchup.ask_now()
+        self._catchup.learn_for(candidacy.phase)
 
     # -- messages
 
@@ -456,14 +452,15 @@ class Replica:
     def _on_promise(self, sender: Member, message: Promise) -> None:
         if self._leader is not None:
             self._leader.on_promise(sender, message)
-            self._learn_for(self._leader.phase)
+            self._catchup.learn_for(self._leader.phase)
             return
         if self._candidacy is not None:
             self._candidacy.on_promise(sender, message)
             self._lead_if_elected(self._candidacy)
 
     def _on_refuse(self, sender: Member, message: Refuse) -> None:
-        if not self._shared.configuration.is_voter(sender):
+        # A learner that promised more can never be fed, or admitted, under a lower ballot.
+        if not self._shared.configuration.is_voter(sender) and sender not in self._learners:
             return
         self._election.note_ballot(message.promised)
         contender = self._leader or self._candidacy

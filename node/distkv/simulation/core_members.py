@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distkv.core.configuration import Configuration
+from distkv.core.configuration import Configuration, check
 from distkv.ids import Member
 from distkv.simulation.core_faults import draw_change
 from distkv.simulation.core_machine import pack_configuration
@@ -52,7 +52,7 @@ class Membership(Mischief):
         self._incarnations += 1
         member = Member(ordinal, self._incarnations)
         self.joining[member] = None
-        self._add(member)
+        self._meet(self._add(member))
 
     def _fault_change(self) -> None:
         """Another layout; further nodes must join first, all of them."""
@@ -68,7 +68,9 @@ class Membership(Mischief):
             self._propose_change(k, m, configuration.members[: k + m])
 
     def _propose_change(self, k: int, m: int, members: tuple[Member, ...]) -> None:
-        failures = Configuration(0, k, m, members).failures
+        configuration = Configuration(0, k, m, members)
+        check(configuration)
+        failures = configuration.failures
         if failures < len(self.lost):
             return  # no administrator gives up a failure budget that is spent
         for process in self.leaders():
@@ -127,8 +129,8 @@ class Membership(Mischief):
         seats = self.checker.configuration.members
         k, m = self._wanted
         # Seated, or the layout became another one meanwhile: then they wait for nothing.
-        further = [j for j in self.joining if j.ordinal >= len(seats)]
-        given_up = len(seats) + len(further) != k + m
+        further = sorted(j for j in self.joining if j.ordinal >= len(seats))
+        given_up = [j.ordinal for j in further] != list(range(len(seats), k + m))
         if self.wide_layouts and not self.faulty:
             given_up = True  # nobody waits for a budget that only further writes would refill
         for member in list(self.joining):
@@ -138,9 +140,10 @@ class Membership(Mischief):
         if not self.joining:
             return
         lost = [j for j in self.joining if j.ordinal < len(seats)]
-        group = [next(iter(self.joining))]
         if self.wide_layouts:
             group = lost[:1] or further
+        else:
+            group = [j for j in self.joining if j.ordinal <= len(seats)][:1]
         for process in self.leaders():
             for joiner in group:
                 process.replica.add_learner(joiner)

@@ -28,6 +28,16 @@ class Mischief(Base):
         for peer in self._running():
             peer.replica.peer_up(process.member)
             peer.turn()
+        self._meet(process)
+
+    def _meet(self, process: Process) -> None:
+        """It reaches whoever is not cut off from it."""
+        own = process.member.ordinal
+        for peer in self._running():
+            other = peer.member.ordinal
+            if other != own and not {(own, other), (other, own)} & self._blocked.keys():
+                process.replica.peer_up(peer.member)
+        process.turn()
 
     def _hint_down(self, process: Process, ordinal: int) -> None:
         if process.up and self.now >= process.paused_until:

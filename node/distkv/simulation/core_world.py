@@ -74,6 +74,10 @@ class World(Membership):
         for process in list(self.processes):
             if not process.up:
                 self._restart(process)
+        for member in self.joining:
+            for process in self.processes:
+                if process.member == member:
+                    self._meet(process)
         c = self.checker.configuration
         changing = any(epoch > c.epoch for epoch in self._proposed)
         apart = 1 < c.phase_two < c.phase_one and not changing

@@ -14,6 +14,7 @@ from distkv.core.messages import (
     LearnRequest,
     Prepare,
     Promise,
+    Refuse,
     Transfer,
 )
 from distkv.core.options import ReplicaOptions
@@ -175,6 +176,7 @@ def test_peer_that_lost_durable_state_is_not_counted_and_is_reported() -> None:
         cluster.settle()
     restored = cluster.followers()[0]
     cluster.drop = lambda sender, to, message: sender == restored.member.ordinal
+    leader.replica.peer_up(restored.member)
     for _ in range(70):
         before = leader.replica.chosen
         leader.replica.step(
@@ -190,6 +192,71 @@ def test_peer_that_lost_durable_state_is_not_counted_and_is_reported() -> None:
     cluster.tick(100)
     leader.crash(random.Random(1))
     assert leader.replica.status().suspicions == (restored.member,)
+
+
+def test_messages_that_come_late_do_not_make_their_sender_suspect() -> None:
+    """Core world 1065250: two acknowledgements came half a second late, with nothing after them
+    because the network was cut; their sender was never counted again."""
+    cluster = Cluster(3, 2)
+    leader = cluster.elect()
+    for i in range(5):
+        leader.replica.propose([b"%d" % i])
+        cluster.settle()
+    slow = cluster.followers()[0]
+    cluster.cut = [slow.member.ordinal]
+    for _ in range(70):
+        leader.replica.step(slow.member, Accepted(leader.replica.ballot, 1, 1, 0, 1))
+        cluster.tick()
+    assert leader.replica.status().suspicions == ()
+    cluster.cut = []
+    leader.replica.propose([b"later"])
+    cluster.tick(70)
+    peer = next(p for p in leader.replica.status().peers if p.member == slow.member)
+    assert peer.match == leader.replica.chosen
+
+
+def test_a_first_flush_that_takes_long_does_not_make_its_node_suspect() -> None:
+    cluster = Cluster(3, 2)
+    leader = cluster.elect()
+    leader.replica.propose([b"something"])
+    cluster.settle()
+    started = cluster.followers()[0]
+    cluster.drop = lambda sender, to, message: sender == started.member.ordinal
+    leader.replica.peer_up(started.member)
+    for _ in range(70):
+        leader.replica.step(started.member, Accepted(leader.replica.ballot, 0, 1, 0, 0))
+        cluster.tick()
+    assert leader.replica.status().suspicions == ()
+
+
+def test_a_learner_that_promised_more_is_fed_under_a_higher_ballot() -> None:
+    """Core world 1045118: voters of an older layout had promised another candidate. The leader
+    of the newest went on below that, and they could never join again."""
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    other = cluster.followers()[0]
+    learner = Node(Member(3, 999), cluster.configuration, cluster.options)
+    learner.replica.step(other.member, Accept(Ballot(9, *other.member), 0, (), 0, 0))
+    learner.drain()
+    learner.flush()
+    cluster.nodes.append(learner)
+    for node in cluster.nodes:
+        node.replica.add_learner(learner.member)
+    cluster.tick(100)
+    leader = cluster.elect()
+    assert leader.replica.ballot.round > 9
+    peer = next(p for p in leader.replica.status().peers if p.member == learner.member)
+    assert peer.match == leader.replica.chosen
+
+
+def test_the_refusal_of_a_stranger_changes_nothing() -> None:
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    ballot = leader.replica.ballot
+    leader.replica.step(Member(3, 999), Refuse(Ballot(9, 1, 101)))
+    cluster.tick(100)
+    assert leader.replica.is_leader
+    assert leader.replica.ballot == ballot
 
 
 def test_transfer_hands_over_without_waiting_for_a_timeout() -> None:
@@ -275,3 +342,14 @@ def test_who_asks_for_entries_that_we_lack_is_asked_for_those_before() -> None:
     newcomer.replica.tick(0)
     newcomer.replica.step(Member(1, 101), LearnRequest(40))
     assert 1 in asked(newcomer, 400)
+
+
+def test_a_newcomer_at_its_leaders_ordinal_asks_whom_it_met() -> None:
+    """Core world 1027757: the member that it was to replace still led, at its own ordinal, and
+    was the only founder."""
+    founders = Configuration(1, 1, 0, (Member(0, 100),))
+    newcomer = Node(Member(0, 777), founders, ReplicaOptions(tick=5))
+    newcomer.replica.tick(0)
+    newcomer.replica.peer_up(Member(2, 102))
+    newcomer.replica.step(Member(0, 100), Accept(Ballot(3, 0, 100), 0, (), 10, 0))
+    assert set(asked(newcomer, 400)) == {2}

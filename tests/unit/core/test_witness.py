@@ -94,6 +94,7 @@ def test_more_known_as_chosen_than_we_know_is_no_crime(scene: Scene) -> None:
 def test_fewer_flushes_than_before(scene: Scene) -> None:
     silent = scene.follower.member.ordinal
     scene.cluster.drop = lambda sender, to, message: sender == silent
+    scene.leader.replica.peer_up(scene.follower.member)
     for _ in range(70):
         scene.leader.replica.step(
             scene.follower.member, Accepted(scene.ballot, scene.chosen, scene.chosen, 0, 1)
