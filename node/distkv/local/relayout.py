@@ -128,8 +128,11 @@ class Relayout:
 
     async def step(self) -> None:
         """Look at the cluster, and do the next thing that may be done."""
-        wanted, nodes = self._ownership.wanted, self._directory.nodes
+        wanted = self._ownership.wanted
         assert wanted is not None
+        nodes = max(self._directory.nodes, wanted.nodes)
+        if nodes != self._directory.nodes:
+            self._store(self._ownership._replace(nodes=nodes))
         self._hands.resize(nodes)
         seen = self._seen = await self._look(nodes)
         if seen is None:
@@ -161,7 +164,7 @@ class Relayout:
     async def _push(self, seen: Seen, wanted: Layout, again: bool) -> None:
         members = seen.seats[: wanted.nodes]
         for ordinal in range(len(members), wanted.nodes):
-            joiner = self._joiner(seen, ordinal)
+            joiner = await self._joiner(seen, ordinal)
             if joiner is None:
                 return
             members.append(joiner)
@@ -182,11 +185,16 @@ class Relayout:
         else:
             self._doing = "the new layout is in the log" if answer.ok else answer.reason
 
-    def _joiner(self, seen: Seen, ordinal: int) -> int | None:
+    async def _joiner(self, seen: Seen, ordinal: int) -> int | None:
         for node in seen.body["waiting"]:
             if node["ordinal"] != ordinal:
                 continue
-            if node["caught_up"] and not node["removed"]:
+            if node["removed"]:
+                # It left with an older layout before this one was wanted, and never comes back.
+                # No layout has had this seat since, nor one above it.
+                await self._remove_down_to(ordinal)
+                return None
+            if node["caught_up"]:
                 return int(node["incarnation"])
             self._doing = f"node {ordinal} catches up with the log (slot {node['applied']})"
             return None
@@ -204,11 +212,14 @@ class Relayout:
             left = seen.body["records_left"]
             self._doing = f"{left} values of the old layout are left" if left else "it ends"
             return
-        while self._directory.nodes > wanted.nodes:
+        await self._remove_down_to(wanted.nodes)
+        self._hands.resize(wanted.nodes)
+        self._store(self._ownership._replace(wanted=None, pushed=None, nodes=None))
+        self._say(f"the change to {wanted} is complete")
+
+    async def _remove_down_to(self, nodes: int) -> None:
+        while self._directory.nodes > nodes:
             surplus = self._directory.nodes - 1
             self._doing = f"node {surplus} is removed"
             await self._hands.remove(surplus)
             self._store(self._ownership._replace(nodes=surplus))
-        self._hands.resize(wanted.nodes)
-        self._store(self._ownership._replace(wanted=None, pushed=None, nodes=None))
-        self._say(f"the change to {wanted} is complete")

@@ -63,6 +63,7 @@ FULL = Kind(
         "durability_checks": "checks",
         "with_production_transport": "real_transport",
         "messages_through_it": "messages",
+        "layout_changes": "layouts",
         "histories_too_hard": "too_hard",
         "leaders_nudged": "nudged",
     },

@@ -50,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
         help="full: the production transport over bad datagrams, or a model of its connections; "
         "default: drawn",
     )
+    parser.add_argument(
+        "--layouts",
+        choices=("changing", "fixed"),
+        help="full: whether the owner wants other layouts meanwhile; default: drawn",
+    )
     parser.add_argument("--no-shrink", action="store_true", help="report a failure as it is")
     return parser
 
@@ -67,7 +72,7 @@ def main(argv: list[str]) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.world == "core":
-        for name in ("geometry", "clients", "transport"):
+        for name in ("geometry", "clients", "transport", "layouts"):
             if getattr(arguments, name) is not None:
                 parser.error(f"--{name} is for --world full")
         without = _kinds(parser, arguments.without, core_run.KINDS)
@@ -78,6 +83,7 @@ def main(argv: list[str]) -> int:
         return campaign.many(campaign.CORE, core, arguments, console)
     without = _kinds(parser, arguments.without, runner.KINDS)
     transport = None if arguments.transport is None else arguments.transport == "real"
+    layouts = None if arguments.layouts is None else arguments.layouts == "changing"
     full = runner.Scenario(
         arguments.seed or 0,
         arguments.geometry,
@@ -85,6 +91,7 @@ def main(argv: list[str]) -> int:
         arguments.duration,
         arguments.clients,
         transport,
+        layouts,
     )
     if arguments.seed is not None:
         return _one_full(full, arguments.trace, arguments.json)

@@ -269,8 +269,11 @@ class Client:
 
     async def _stream(self, ordinal: int, value: Value) -> bytes | None:
         """A long value, piece by piece; None if it broke off."""
-        host, world = self.world.hosts[ordinal], self.world
+        world = self.world
         assert not isinstance(value.data, bytes)
+        if ordinal >= len(world.hosts):
+            return None
+        host = world.hosts[ordinal]
         generation = host.generation
         parts: list[bytes] = []
         while True:

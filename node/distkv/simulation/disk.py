@@ -31,6 +31,7 @@ class Coded(NamedTuple):
     data_shards: int
     size: int
     stripe_bytes: int
+    epoch: int
 
     @property
     def stripes(self) -> int:
@@ -105,8 +106,8 @@ def record(key: bytes, raw: bytes) -> Coded | None:
     fields: list[Any] = msgpack.unpackb(raw)
     if fields[0] != 2:
         return None
-    _, version, _, slot, checksum, length, value_id, k, n, stripe_bytes, *_ = fields
-    return Coded(key, version, slot, checksum, length, value_id, k, n, stripe_bytes)
+    _, version, _, slot, checksum, length, value_id, k, n, stripe_bytes, epoch, *_ = fields
+    return Coded(key, version, slot, checksum, length, value_id, k, n, stripe_bytes, epoch)
 
 
 def version_and_slot(raw: bytes) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from distkv.data.messages import ShardStored
 from distkv.member.messages import Forward
 from distkv.simulation import disk as raw
 from distkv.simulation.disk import Coded, Disk
+from distkv.simulation.layout_check import Epoch, LayoutCheck
 from distkv.simulation.recoding import RecodingCheck
 from distkv.storage.base import Delete, Put, StorageOperation, Table
 
@@ -42,6 +43,7 @@ class Checker:
         self.values_checked = 0
         self.coded_named = 0
         self.recoding = RecodingCheck(world)
+        self.layouts = LayoutCheck(world)
         self._versions: dict[tuple[bytes, int], object] = {}
         self._submitted: dict[bytes, None] = {}
         self._dropped: dict[tuple[int, bytes], None] = {}
@@ -53,12 +55,6 @@ class Checker:
         self._told: dict[int, tuple[int, int]] = {}
         """Ordinal -> (incarnation, highest slot it said to hold)."""
         self._promised: dict[int, tuple[int, tuple[int, int, int]]] = {}
-
-    @property
-    def failures(self) -> int:
-        """f."""
-        world = self._world
-        return min(world.parity_shards, (len(world.hosts) - 1) // 2)
 
     def _disks(self) -> list[Disk]:
         return [Disk(host.engine) for host in self._world.hosts]
@@ -73,8 +69,11 @@ class Checker:
             assert isinstance(message, Promise)
             if Disk(host.engine).promised < tuple(message.ballot):
                 world.violation(f"node {host.ordinal} promises {message.ballot} before its disk")
+            self.layouts.votes(host, "promises")
         elif kind is Accepted:
             assert isinstance(message, Accepted)
+            if message.probe:
+                self.layouts.votes(host, "confirms a read")
             incarnation, told = self._told.get(host.ordinal, (0, 0))
             told = told if incarnation == host.incarnation else 0
             if message.upto > told:
@@ -121,6 +120,8 @@ class Checker:
                 continue
             self._submitted[naming.value_id] = None
             for ordinal, incarnation in naming.holders:
+                if self.layouts.left(incarnation):
+                    continue  # such a put is refused at apply
                 host, name = world.hosts[ordinal], (incarnation, naming.value_id)
                 if ordinal in world.victims or name in self._dropped:
                     continue
@@ -158,6 +159,7 @@ class Checker:
 
     def wrote(self, host: Host, writes: list[StorageOperation]) -> None:
         """A batch is in the engine: no shard of a live record may be among what it removes."""
+        self.layouts.wrote(host, writes)
         for operation in writes:
             if type(operation) is Put and operation.table is Table.STATE:
                 self._check_results(host, operation)
@@ -186,13 +188,13 @@ class Checker:
         if known is not None:
             if known != entry:
                 self._world.violation(f"slot {slot} has two values; the other at {host.ordinal}")
+            self.layouts.compare(host.machine, slot)
             return
         self.entries[slot] = entry
         disks = self._disks()
-        self._check_chosen(slot, disks)
-        assert host.member is not None
-        assert host.member.seat is not None
-        machine = host.member.seat.machine
+        self._check_chosen(slot)
+        machine = host.machine
+        self.layouts.applied(machine, slot, entry)
         self.recoding.applied(machine, slot, entry)
         namings = [n for command in raw.commands_of(entry) for n in raw.namings(command)]
         for key, value_id, holders in namings:
@@ -202,7 +204,7 @@ class Checker:
             self.coded_named += 1
             coded = Coded(
                 key, record.version, record.slot, record.checksum, record.length, value_id,
-                record.data_shards, record.size, record.stripe_bytes,
+                record.data_shards, record.size, record.stripe_bytes, record.epoch,
             )  # fmt: skip
             self._check_kept(value_id, holders)
             self._check_holders(coded, disks, "as it is named")
@@ -217,16 +219,52 @@ class Checker:
                     f"node {ordinal} dropped its shard of {value_id.hex()}, whose put took effect"
                 )
 
-    def _check_chosen(self, slot: int, disks: list[Disk]) -> None:
-        """The entry is durable on f + 1 nodes, but for disks lost since."""
+    def _check_chosen(self, slot: int) -> None:
+        """As it is applied first: durable on f + 1 members, but for disks lost since."""
+        epoch = self.layouts.at(slot)
+        if slot == epoch.begun + 1:
+            self._check_held(epoch)
+        hosts = [h for h in self._world.hosts if (h.ordinal, h.incarnation) in epoch.members]
+        count = self._holding(slot, [Disk(host.engine) for host in hosts])
+        lost = sum(ordinal < len(epoch.members) for ordinal in self._world.wiped)
+        if count + lost <= epoch.failures:
+            self._world.violation(f"slot {slot} counts as chosen, durable on {count} nodes only")
+
+    def _check_held(self, epoch: Epoch) -> None:
+        """The first slot under a new layout: f + 1 of its members have all that was chosen
+        before, under whatever f."""
+        held = 0
+        for ordinal, incarnation in epoch.members:
+            if ordinal >= len(self._world.hosts):
+                continue
+            host = self._world.hosts[ordinal]
+            disk = Disk(host.engine)
+            slots = range(disk.applied + 1, epoch.begun + 1)
+            held += host.incarnation == incarnation and all(
+                self._holding(slot, [disk]) for slot in slots
+            )
+        lost = sum(ordinal < len(epoch.members) for ordinal in self._world.wiped)
+        if held + lost <= epoch.failures:
+            self._world.violation(
+                f"slot {epoch.begun + 1} is chosen by epoch {epoch.number}, of which only {held} "
+                f"members have all up to slot {epoch.begun}"
+            )
+
+    def _check_durable(self, slot: int, disks: list[Disk]) -> None:
+        """Any f disks may go now, and it is still there: f of its layout or, if that is
+        less, of the newest, whose first f + 1 members to be there have it too."""
+        failures = min(self.layouts.at(slot).failures, self.layouts.write_epoch.failures)
+        count = self._holding(slot, disks)
+        if count + len(self._world.wiped) <= failures:
+            self._world.violation(f"slot {slot} is acknowledged, durable on {count} nodes only")
+
+    def _holding(self, slot: int, disks: list[Disk]) -> int:
         entry = self.entries[slot]
         count = 0
         for disk in disks:
             row = disk.accepted(slot)
             count += (row is not None and row[1] == entry) or disk.applied >= slot
-        lost = len(self._world.wiped)
-        if count + lost <= self.failures:
-            self._world.violation(f"slot {slot} counts as chosen, durable on {count} nodes only")
+        return count
 
     def _shards(self, coded: Coded, disks: list[Disk]) -> dict[int, dict[int, bytes]]:
         """Durable whole shards: ordinal -> pieces."""
@@ -241,18 +279,20 @@ class Checker:
         self.values_checked += 1
         shards = self._shards(coded, disks)
         numbers = {shard[-1][0] for shard in shards.values()}
-        need = coded.data_shards + self.failures - len(self._world.victims)
+        failures = self.layouts.failures_of(coded.epoch)
+        need = coded.data_shards + failures - self._world.victims_in(coded.size)
         if len(numbers) < need:
             self._world.violation(
                 f"value {coded.value_id.hex()} of {coded.key!r} version {coded.version} has "
                 f"{len(numbers)} durable shards {when}, {need} are needed "
-                f"(k_e {coded.data_shards}, f {self.failures}, at {sorted(shards)})"
+                f"(k_e {coded.data_shards}, f {failures}, at {sorted(shards)})"
             )
 
     def _check_decodable(self, coded: Coded, disks: list[Disk]) -> None:
         """The bytes come back after any f disks are wiped (a sample, where there are many)."""
         shards = self._shards(coded, disks)
-        left = max(0, self.failures - len(self._world.victims))
+        failures = self.layouts.failures_of(coded.epoch)
+        left = max(0, failures - self._world.victims_in(coded.size))
         choices = itertools.combinations(sorted(shards), min(left, len(shards)))
         for wiped in itertools.islice(choices, DECODINGS_MAX):
             kept = {s[-1][0]: s for o, s in shards.items() if o not in wiped}
@@ -300,7 +340,7 @@ class Checker:
             for host in self._world.hosts:
                 row = Disk(host.engine, False).get(Table.RECORD, key)
                 if row is not None and raw.version_and_slot(row)[0] == version:
-                    self._check_chosen(raw.version_and_slot(row)[1], disks)
+                    self._check_durable(raw.version_and_slot(row)[1], disks)
                     break
         self.check_live(newest, disks, "at an acknowledgement")
 

@@ -40,6 +40,8 @@ class Faults(NamedTuple):
     noise: float
     move: float
     """A machine gets another address."""
+    relayout: float
+    """The owner wants another layout."""
     duration: float
 
 
@@ -73,6 +75,7 @@ def draw_faults(rng: random.Random) -> Faults:
         listener=rate(0.5, 0.4),
         noise=rate(2.0, 0.3),
         move=rate(0.3, 0.4),
+        relayout=0.0,
         duration=rng.uniform(4.0, 8.0),
     )
 
@@ -84,6 +87,16 @@ OF_DATAGRAMS = (
 """Faults that only the production transport can meet."""
 
 CALM = Faults(**dict.fromkeys(Faults._fields, 0.0))
+
+
+RELAYOUTS = 0.25
+"""Share of the worlds whose owner wants other layouts."""
+
+
+def draw_relayout(rng: random.Random, wanted: bool | None) -> float:
+    """Orders per second. `rng`: of layouts alone, so that worlds without are as ever."""
+    drawn, rate = rng.random() < RELAYOUTS, rng.choice((0.15, 0.4, 1.0))
+    return rate if (drawn if wanted is None else wanted) else 0.0
 
 
 def draw_geometry(rng: random.Random) -> tuple[int, int]:

@@ -23,9 +23,11 @@ from distkv.simulation.full_faults import (
     draw_faults,
     draw_geometry,
     draw_options,
+    draw_relayout,
 )
 from distkv.simulation.history import Call
 from distkv.simulation.hubs import HubNetwork
+from distkv.simulation.layout_owner import LayoutOwner
 from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.network import Network
 from distkv.simulation.owner import Owner
@@ -54,13 +56,18 @@ class World:
         geometry: tuple[int, int] | None = None,
         faults: Faults | None = None,
         transport: bool | None = None,
+        layouts: bool | None = None,
     ) -> None:
-        """`transport`: True: the production transport carries all messages; None: drawn."""
+        """`transport`: True: the production transport carries all messages; None: drawn.
+        `layouts`: whether the owner wants other layouts; None: drawn."""
         self.seed = seed
         self.rng = random.Random(seed)
         drawn = draw_geometry(self.rng)
         self.data_shards, self.parity_shards = geometry or drawn
-        drawn_faults = draw_faults(self.rng)
+        self.layout_rng = random.Random(f"layouts {seed}")
+        """Draws for changes of the layout: worlds without are what they would be anyway."""
+        relayout = draw_relayout(self.layout_rng, layouts)
+        drawn_faults = draw_faults(self.rng)._replace(relayout=relayout)
         self.now = 0.0
         self.cluster = b"simulated-cluster"[:16]
         self.inline_max = self.rng.choice((0, 64, 4096))
@@ -94,6 +101,7 @@ class World:
         self.rotten: list[int] = []
         self.checker = Checker(self)
         self.budget = BudgetCheck(self)
+        self.layouts = LayoutOwner(self)
         self.calls: list[Call] = []
         self.clients: list[Client] = []
         self.trace: list[str] = []
@@ -109,6 +117,17 @@ class World:
     def victims(self) -> list[int]:
         """Ordinals whose disk was lost or rotten once."""
         return sorted({*self.wiped, *self.rotten})
+
+    def victims_in(self, size: int) -> int:
+        """Of the first `size` ordinals."""
+        return sum(ordinal < size for ordinal in self.victims)
+
+    @property
+    def bearable(self) -> int:
+        """Victims there may be at once: f, and while the layout changes the least of all
+        that live and are wanted."""
+        k, m = self.layouts.last
+        return min(self.checker.layouts.bearable(), m, (k + m - 1) // 2)
 
     def violation(self, text: str) -> NoReturn:
         """End this world."""
@@ -169,6 +188,8 @@ class World:
         from distkv.simulation.nemesis import Nemesis
 
         self.begin()
+        if self.drawn.relayout:
+            self.owner_replaces = True
         drawn = self.rng.randint(2, 4)
         for number in range(drawn if self.client_count is None else self.client_count):
             self.clients.append(Client(self, number))
@@ -176,6 +197,9 @@ class World:
         nemesis.start()
         Owner(self).start()
         self.budget.start()
+        if self.drawn.relayout:
+            self.layouts.start()
+            self.checker.layouts.start()
         self.run_until(lambda: False, self.faults.duration)
         nemesis.stop()
         self.heal()
@@ -196,6 +220,7 @@ class World:
 
     def _found(self) -> None:
         members = tuple((host.ordinal, host.incarnation) for host in self.hosts)
+        self.checker.layouts.founded(self.data_shards, self.parity_shards, members)
         founding = Founding(
             self.cluster,
             "owner",
@@ -243,6 +268,31 @@ class World:
         self.checker.disk_lost(host)
         self.network.crashed(host)
 
+    def add_host(self) -> None:
+        """One more machine, with an empty disk."""
+        host = Host(self, len(self.hosts))
+        if self.drawn.clock:
+            host.pace = self.layout_rng.uniform(0.97, 1.03)
+        self.note(f"node {host.ordinal} is there, with an empty disk")
+        self.network.add(host.ordinal)
+        self.hosts.append(host)
+        host.start()
+
+    def remove_host(self, ordinal: int) -> None:
+        """Its owner takes away the last machine, and its disk."""
+        host = self.hosts[-1]
+        assert host.ordinal == ordinal, "only the last is removed"
+        self.note(f"node {ordinal} is removed")
+        if self.checker.layouts.seats((ordinal, host.incarnation)):
+            self.violation(f"node {ordinal} is removed, but a layout that lives has it")
+        if host.alive:
+            host.crash()
+            self.network.crashed(host)
+        host.gone = True
+        self.hosts.pop()
+        self.wiped = [o for o in self.wiped if o != ordinal]
+        self.rotten = [o for o in self.rotten if o != ordinal]
+
     def halted(self, host: Host, why: str, pause: float = 1.0) -> None:
         """The process ended by itself; something starts it again."""
         self.note(f"node {host.ordinal} halts: {why}")
@@ -250,7 +300,7 @@ class World:
         self.network.crashed(host)
 
         def restart() -> None:
-            if not host.alive:
+            if not host.alive and not host.gone:
                 host.start()
 
         self.after(pause, restart)

@@ -231,6 +231,14 @@ class HubNetwork:
         self.datagrams.cut.clear()
         self.datagrams.clogged.clear()
 
+    def add(self, ordinal: int) -> None:
+        """One more machine, at an address that nobody had; the others look it up."""
+        addresses = self.datagrams.addresses
+        if ordinal == len(addresses):
+            addresses.append(0)
+        else:
+            addresses[ordinal] += 1
+
     def started(self, host: Host) -> None:
         """A process starts, perhaps at another address."""
         if self.world.faults.move and self.rng.random() < 0.5:

@@ -41,6 +41,8 @@ class Host:
         self.ordinal = ordinal
         self.engine = MemoryEngine()
         self.alive = False
+        self.gone = False
+        """Machine and disk were taken away."""
         self.incarnation = 0
         self.boot = 0
         self.generation = 0
@@ -85,6 +87,13 @@ class Host:
         return seated and self.machine.configuration.is_voter(self.member.identity.member)  # type: ignore[union-attr]
 
     @property
+    def seated(self) -> bool:
+        """Whether a layout that lives has this directory, as far as it knows."""
+        if self.member is None or self.member.seat is None:
+            return False
+        return self.member.identity.member in self.machine.membership.everybody
+
+    @property
     def undecided(self) -> int:
         """Values whose outcome this coordinator never learnt."""
         seated = self.member is not None and self.member.seat is not None
@@ -96,6 +105,7 @@ class Host:
         """Boot on whatever the disk holds."""
         world = self.world
         assert not self.alive
+        assert not self.gone
         fresh = world.rng.getrandbits(62) + 1
         # A node that finds no space when it starts ends at once, and is started again.
         self.engine.full = False

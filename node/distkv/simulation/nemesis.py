@@ -44,8 +44,6 @@ class Nemesis:
                 (f.noise, wires.noise),
                 (f.move, wires.move),
             )
-        configuration_f = min(world.parity_shards, (len(world.hosts) - 1) // 2)
-        self._failures = configuration_f
 
     def start(self) -> None:
         """Begin."""
@@ -86,7 +84,7 @@ class Nemesis:
 
     def _restart_later(self, host: Host, delay: float) -> None:
         def restart() -> None:
-            if not host.alive and not self._world.healing:
+            if not host.alive and not host.gone and not self._world.healing:
                 self._world.note(f"node {host.ordinal} starts")
                 host.start()
                 self._perhaps_again(host)
@@ -186,7 +184,7 @@ class Nemesis:
         if host is not None and world.rng.random() < 0.4:
             rotting.strike(world, host)
             return
-        if host is None or (host.ordinal not in victims and len(victims) >= self._failures):
+        if host is None or (host.ordinal not in victims and len(victims) >= world.bearable):
             return
         keys = host.engine.keys(Table.SHARD, b"", b"\xff", 1 << 30)
         if not keys or host.ordinal in world.wiped:
@@ -207,7 +205,7 @@ class Nemesis:
         world = self._world
         victims = world.victims
         host = self._any()
-        if host is None or len(victims) >= self._failures or host.ordinal in victims:
+        if host is None or len(victims) >= world.bearable or host.ordinal in victims:
             return
         world.note(f"node {host.ordinal} crashes and loses its disk")
         world.lose_disk(host)

@@ -90,6 +90,9 @@ class Network:
         """Everything passes again."""
         self.cut.clear()
 
+    def add(self, ordinal: int) -> None:
+        """One more machine: `connect_loop` will see it."""
+
     def started(self, host: Host) -> None:
         """A process starts: `connect_loop` will see it."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distkv.errors import DistKVError
 from distkv.member import admission
+from distkv.simulation import disk as raw
 from distkv.simulation.disk import Disk
 from distkv.storage.base import Table
 
@@ -45,8 +46,11 @@ class Owner:
     def _replace(self, leader: Host, joiner: Host) -> bool:
         assert leader.member is not None
         assert leader.member.seat is not None
-        old = leader.machine.configuration.members[joiner.ordinal].incarnation
-        if old == joiner.incarnation or not joiner.alive:
+        seats = leader.machine.membership.everybody
+        if joiner.ordinal >= len(seats) or not joiner.alive:
+            return False
+        old = seats[joiner.ordinal].incarnation
+        if old == joiner.incarnation:
             return False
         try:
             admission.replace(leader.member.seat, "owner", joiner.ordinal, old, joiner.incarnation)
@@ -63,14 +67,25 @@ class Owner:
         newest = max(world.hosts, key=lambda host: Disk(host.engine, False).applied)
         for ordinal in list(world.wiped):
             host = world.hosts[ordinal]
-            if not host.votes or ordinal in world.rotten:
+            if not host.seated or ordinal in world.rotten:
                 self._admitted.pop(ordinal, None)
                 continue
             disk = Disk(host.engine)
             upto = self._admitted.setdefault(ordinal, Disk(newest.engine, False).applied)
-            names = newest.engine.keys(Table.NAME, b"", None, 1 << 30)
-            if disk.applied >= upto and all(disk.shard(name) for name in names):
+            if disk.applied >= upto and all(disk.shard(n) for n in _owed(newest, ordinal)):
                 world.note(f"the disk of node {ordinal} is refilled")
                 world.wiped.remove(ordinal)
                 world.refilled += 1
                 del self._admitted[ordinal]
+
+
+def _owed(newest: Host, ordinal: int) -> list[bytes]:
+    """Value ids of which this seat holds a shard: all that it has according to their layout."""
+    disk, owed = Disk(newest.engine, False), []
+    for name in newest.engine.keys(Table.NAME, b"", None, 1 << 30):
+        key = disk.get(Table.NAME, name)
+        row = None if key is None else disk.get(Table.RECORD, key)
+        coded = None if key is None or row is None else raw.record(key, row)
+        if coded is None or ordinal < coded.size:
+            owed.append(name)
+    return owed

@@ -26,6 +26,8 @@ class Scenario(NamedTuple):
     clients: int | None = None
     transport: bool | None = None
     """Whether messages travel through the production transport."""
+    layouts: bool | None = None
+    """Whether the owner wants other layouts."""
 
     def options(self) -> str:
         """As options of `distkv simulate`."""
@@ -40,11 +42,13 @@ class Scenario(NamedTuple):
             text += f" --clients {self.clients}"
         if self.transport is not None:
             text += f" --transport {'real' if self.transport else 'model'}"
+        if self.layouts is not None:
+            text += f" --layouts {'changing' if self.layouts else 'fixed'}"
         return text
 
     def world(self) -> World:
         """The world, not yet run."""
-        world = World(self.seed, self.geometry, None, self.transport)
+        world = World(self.seed, self.geometry, None, self.transport, self.layouts)
         changed: dict[str, float] = dict.fromkeys(self.without, 0.0)
         if self.duration is not None:
             changed["duration"] = self.duration
@@ -91,6 +95,8 @@ class Result(NamedTuple):
     real_transport: int
     messages: int
     """Delivered by the production transport."""
+    layouts: int
+    """Changes of the layout that were applied."""
 
 
 def run(scenario: Scenario) -> tuple[Result, World]:
@@ -120,6 +126,7 @@ def run(scenario: Scenario) -> tuple[Result, World]:
         int(world.nudged),
         int(world.real_transport),
         world.network.delivered,
+        checker.layouts.changes,
     )
     return result, world
 

@@ -43,6 +43,8 @@ class Settlement:
         busy = [client.number for client in world.clients if client.busy]
         if busy:
             return f"requests of clients {busy} are not answered"
+        if world.layouts.why():
+            return world.layouts.why()
         for host in world.hosts:
             problem = self._not_ready(host)
             if problem:

@@ -18,9 +18,12 @@ def mutation(function: Callable[[Patch], None]) -> Callable[[Patch], None]:
 
 
 def scenario(name: str, seed: int) -> Scenario:
-    """A world in which the mutation may show: mistakes of the transport need that transport."""
-    real = MUTATIONS[name].__module__.endswith("_transport")
-    return Scenario(seed, transport=True if real else None)
+    """A world in which the mutation may show: mistakes of the transport need that transport,
+    those of layouts an owner who changes them."""
+    module = MUTATIONS[name].__module__
+    real = True if module.endswith("_transport") else None
+    changing = True if module.endswith("_layouts") else None
+    return Scenario(seed, transport=real, layouts=changing)
 
 
 @contextmanager

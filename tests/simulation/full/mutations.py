@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simulation.full import mutations_healing as healing
+from simulation.full import mutations_layouts as layouts
 from simulation.full import mutations_state as state
 from simulation.full import mutations_transport as transport
 from simulation.full.mutating import MUTATIONS, Patch, installed, mutation, scenario
@@ -32,7 +33,7 @@ from distkv.member.seat import Seat
 from distkv.member.writing import Writer
 from distkv.simulation.disk import named_values
 
-__all__ = ["MUTATIONS", "healing", "installed", "scenario", "state", "transport"]
+__all__ = ["MUTATIONS", "healing", "installed", "layouts", "scenario", "state", "transport"]
 
 
 # -- dispersal -------------------------------------------------------------------------------

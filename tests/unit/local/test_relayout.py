@@ -30,6 +30,8 @@ class Cluster:
         self.old: list[int] = []
         """Sizes of older layouts that live."""
         self.left = 0
+        self.used: set[int] = set()
+        """Ordinals of running nodes that left with an older layout."""
         self.removed: list[int] = []
         self.asked: list[dict[str, Any]] = []
         self.silent = False
@@ -56,6 +58,7 @@ class Cluster:
         assert ordinal == self.processes - 1
         assert ordinal >= max([self.size, *self.old]), "its shards are still needed"
         self.processes -= 1
+        self.used.discard(ordinal)
         self.removed.append(ordinal)
         self._die_perhaps()
 
@@ -78,6 +81,7 @@ class Cluster:
         self.old.append(self.size)
         self.k, self.m = body["data_shards"], body["parity_shards"]
         members = [incarnation for _, incarnation in body["members"]]
+        assert not self.used & set(range(len(members))), "who left is never admitted again"
         self.seats = max(members, self.seats, key=len)
         self.epoch += 1
         self.left = 3
@@ -88,6 +92,7 @@ class Cluster:
         self.left = max(0, self.left - 1)
         if not self.left:
             self.old = []
+            self.used |= set(range(self.size, len(self.seats)))
             self.seats = self.seats[: self.size]
         seats = list(enumerate(self.seats))
         return {
@@ -99,7 +104,7 @@ class Cluster:
             "leaving": seats[self.size :],
             "waiting": [
                 {"ordinal": o, "incarnation": 100 + o, "applied": 9, "caught_up": True}
-                | {"removed": False}
+                | {"removed": o in self.used}
                 for o in range(len(seats), self.processes)
             ],
             "changing": bool(self.old),
@@ -142,6 +147,25 @@ def test_growing_starts_a_node_and_shrinking_removes_those_that_left(cluster: Cl
     go_on(cluster)
     assert cluster.removed == [5, 4, 3]
     assert (cluster.processes, cluster.directory.nodes) == (3, 3)
+
+
+@pytest.mark.parametrize("after", [-1, *range(1, 20)])
+def test_growing_again_when_the_surplus_has_left_but_runs_yet(cluster: Cluster, after: int) -> None:
+    """Nodes that an older layout retired with are never admitted again: they begin anew."""
+    relayout(cluster).want(Layout(2, 1))
+    while not cluster.used:
+        go_on(cluster, 1)
+    assert cluster.processes == 5
+    relayout(cluster).want(Layout(4, 1))
+    cluster.kill_after = after
+    try:
+        go_on(cluster)
+    except Killed:
+        cluster.kill_after = -1
+        go_on(cluster)
+    assert cluster.directory.ownership().wanted is None
+    assert (cluster.k, cluster.m, cluster.processes) == (4, 1, 5)
+    assert set(cluster.removed) == {3, 4}
 
 
 @pytest.mark.parametrize("after", range(1, 45))
