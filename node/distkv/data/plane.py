@@ -123,7 +123,15 @@ class DataPlane:
         self.doubts: list[tuple[Member, str, str]] = []
         """(who, kind of member.suspicions, detail); emptied by the member."""
         self.keeper.on_doubt = self.reader.on_doubt = self._doubt
-        self.scrubber = Scrubber(kernel, engine, coordinator, self.pace, self._on_rot, limits.scrub)
+        self.scrubber = Scrubber(
+            kernel,
+            engine,
+            coordinator,
+            self.pace,
+            self._on_rot,
+            self._on_lost_framing,
+            limits.scrub,
+        )
         self._engine = engine
         self._coordinator = coordinator
         self._own_stored: deque[tuple[int, ShardStored]] = deque()
@@ -179,6 +187,11 @@ class DataPlane:
             self.keeper.shelf.rotten(key)
         else:
             self._coordinator.rotten(table, key)
+
+    def _on_lost_framing(self, places: int) -> None:
+        """Rows are readable while the process runs; the next start may refuse the directory."""
+        detail = f"{places} places of the engine's files are damaged in all copies"
+        self._doubt(self._coordinator.member, "damaged_files", detail)
 
     # -- peers
 

@@ -1,9 +1,10 @@
 """Scrubbing: every row on disk is read again and its checksum verified, within a period.
 
 Disks lose bits without saying so, and what nobody reads nobody misses until the other shards
-are gone as well. So all tables are walked in order, row by row, past every cache, as evenly
-over the period as their bytes allow. How far a round has come is written down now and then;
-after a restart it goes on from there, and the time that was lost is caught up with.
+are gone as well. So all tables are walked in order, row by row, past every cache, and then
+whatever else the engine has in its files, as evenly over the period as their bytes allow. How
+far a round has come is written down now and then; after a restart it goes on from there, and
+the time that was lost is caught up with.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ TABLES = (
     Table.EXPIRY,
     Table.SHARD,
 )
+FRAMING = len(TABLES)
+"""Index after the last table: what is on disk besides rows, if the engine has such things."""
 FORMAT = 1
 ROW = b"scrub"
-"""Row of META: (format, rounds, began ms, index of the table, key, bytes of this round)."""
+"""Row of META: (format, rounds, began ms, index of the table, key or position, bytes of this
+round)."""
 
 
 @dataclass(slots=True)
@@ -59,10 +63,12 @@ class ScrubProgress:
     """When this round began, by the clock of this node."""
     done_bytes: int = 0
     total_bytes: int = 0
-    """Of all live rows, now."""
+    """Of all that is to be read in this round, now."""
     rows: int = 0
     rotten: dict[str, int] = field(default_factory=dict)
-    """Rows found rotten since the start, by table."""
+    """Rows found rotten since the start, by table; FRAMING: damaged places besides rows."""
+    mended: int = 0
+    """Of the latter, written again."""
 
     @property
     def share(self) -> float:
@@ -72,7 +78,8 @@ class ScrubProgress:
 
 class Scrubber:
     """`on_rot(table, key, unreadable)`: called for each rotten row, which somebody else mends.
-    Not unreadable: the engine finds it sound, and its own checksum does not."""
+    Not unreadable: the engine finds it sound, and its own checksum does not.
+    `on_lost_framing(places)`: damage besides rows that the engine cannot mend."""
 
     def __init__(
         self,
@@ -81,6 +88,7 @@ class Scrubber:
         coordinator: Coordinator,
         pace: Pace,
         on_rot: Callable[[Table, bytes, bool], None],
+        on_lost_framing: Callable[[int], None],
         limits: ScrubLimits | None = None,
     ) -> None:
         self.limits = limits or ScrubLimits()
@@ -90,6 +98,7 @@ class Scrubber:
         self._coordinator = coordinator
         self._pace = pace
         self._on_rot = on_rot
+        self._on_lost_framing = on_lost_framing
         self._table = 0
         self._start = b""
         self._saved_at = 0.0
@@ -116,7 +125,7 @@ class Scrubber:
         if raw is None:
             return
         version, *fields = msgpack.unpackb(raw)
-        if version == FORMAT and 0 <= fields[2] < len(TABLES):
+        if version == FORMAT and 0 <= fields[2] <= FRAMING:
             progress.rounds, began, self._table, self._start, progress.done_bytes = fields
             # A clock that was set back must not let a round last longer than its period.
             progress.began_ms = min(began, progress.began_ms)
@@ -152,7 +161,9 @@ class Scrubber:
     def _pause(self, size: int) -> float:
         """So long that the rest of the round fills the rest of the period."""
         progress, limits = self.progress, self.limits
-        progress.total_bytes = max(self._engine.usage().live, 1)
+        usage = self._engine.usage()
+        framing = usage.on_disk if self._engine.framed else 0
+        progress.total_bytes = max(usage.live + framing, 1)
         elapsed = (self._coordinator.wall_ms() - progress.began_ms) / 1000
         remaining = max(limits.period - max(0.0, elapsed), limits.period / 1000)
         left = max(progress.total_bytes - progress.done_bytes, limits.step_bytes)
@@ -160,6 +171,8 @@ class Scrubber:
 
     def _step(self) -> int:
         """Read some rows; how many bytes."""
+        if self._table == FRAMING:
+            return self._check_framing()
         size = 0
         table = TABLES[self._table]
         keys = self._engine.keys(table, self._start, None, self.limits.step_rows)
@@ -173,6 +186,21 @@ class Scrubber:
                 self._next_table()
         self.progress.done_bytes += size
         return max(size, 1)
+
+    def _check_framing(self) -> int:
+        position = int.from_bytes(self._start, "big")
+        found = self._engine.check_framing(position, self.limits.step_bytes)
+        progress = self.progress
+        if found.damaged:
+            progress.rotten["FRAMING"] = progress.rotten.get("FRAMING", 0) + found.damaged
+            progress.mended += found.mended
+        if found.damaged > found.mended:
+            self._on_lost_framing(found.damaged - found.mended)
+        progress.done_bytes += found.read
+        self._start = found.next.to_bytes(8, "big")
+        if not found.next:
+            self._next_table()
+        return max(found.read, 1)
 
     def _look(self, table: Table, key: bytes) -> int:
         self.progress.rows += 1
@@ -195,7 +223,9 @@ class Scrubber:
     def _next_table(self) -> None:
         self._start = b""
         self._table += 1
-        if self._table == len(TABLES):
+        if self._table == FRAMING and self._engine.framed:
+            return
+        if self._table >= FRAMING:
             self._table = 0
             self.progress.rounds += 1
             self.progress.began_ms = self._coordinator.wall_ms()

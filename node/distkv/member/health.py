@@ -74,7 +74,8 @@ def restripe_of(seat: Seat) -> dict[str, object]:
 
 
 def scrub_of(seat: Seat) -> dict[str, object]:
-    """Reading all rows again: `share` of the round under way; rotten rows found, by table."""
+    """Reading all rows again: `share` of the round under way; rotten rows found, by
+    table (FRAMING: damaged places of the engine's files besides rows)."""
     progress, healer = seat.data.scrubber.progress, seat.healer
     return {
         "rounds": progress.rounds,
@@ -84,6 +85,6 @@ def scrub_of(seat: Seat) -> dict[str, object]:
         "rows": progress.rows,
         "rotten": dict(progress.rotten),
         "rotten_met": dict(healer.found),
-        "mended": healer.mended,
+        "mended": healer.mended + progress.mended,
         "states_taken": healer.states_taken,
     }

@@ -18,6 +18,7 @@ they are found:
 | bad_checksum | a piece of a shard that fails the checksum it came with |
 | malformed_piece, foreign_value | a piece of impossible shape, or of somebody else's value |
 | impossible_drop | giving up, as never submitted, a value that a record names |
+| damaged_files | the own disk: files of the engine are damaged in all copies (scrubbing) |
 | other_founders, impossible_founders, damaged_snapshot | lists of founders, snapshots |
 
 The source is "node N" for what only N can have sent, else the address it came from.

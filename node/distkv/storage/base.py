@@ -83,6 +83,16 @@ class Usage(NamedTuple):
     free: int
 
 
+class Framing(NamedTuple):
+    """What one step of `check_framing` found. `next`: where to go on; 0: all was looked at.
+    `read`: bytes. `damaged`: places that are not as written; `mended`: of those, written again."""
+
+    next: int
+    read: int
+    damaged: int
+    mended: int
+
+
 class View(Protocol):
     """A consistent, read-only picture of one moment; close it, it pins disk space."""
 
@@ -107,6 +117,8 @@ class Engine(Protocol):
     """See the module. `flush` may run in another thread while the owner reads and writes."""
 
     name: str
+    framed: bool
+    """Whether `check_framing` has anything to look at."""
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The row, or None. Raises CorruptRow."""
@@ -145,6 +157,11 @@ class Engine(Protocol):
         call or more, and while idle until it returns False. Engines that compact by
         themselves, or need not, return False. Raises StorageError if the engine failed.
         """
+
+    def check_framing(self, position: int, budget_bytes: int) -> Framing:
+        """Read again what is on disk besides rows, from `position` (0: the beginning) on, past
+        every cache; write anew what is damaged, where that is known. For scrubbing. Engines
+        that check and repeat such things by themselves have nothing to look at."""
 
     def view(self) -> View:
         """A consistent picture of all tables as of now."""

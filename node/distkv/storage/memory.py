@@ -15,6 +15,7 @@ from distkv.storage.base import (
     CorruptRow,
     Delete,
     DeleteRange,
+    Framing,
     Put,
     StorageError,
     StorageFull,
@@ -113,6 +114,7 @@ class MemoryEngine:
     """
 
     name = "memory"
+    framed = False
 
     def __init__(self) -> None:
         self._tables: dict[Table, _Rows] = {table: _Rows() for table in Table}
@@ -253,6 +255,10 @@ class MemoryEngine:
     def compact_step(self, budget_bytes: int = 0) -> bool:
         """Nothing to compact."""
         return False
+
+    def check_framing(self, position: int, budget_bytes: int) -> Framing:
+        """Nothing to look at."""
+        return Framing(0, 0, 0, 0)
 
     def view(self) -> MemoryView:
         """A consistent picture of all tables as of now."""

@@ -29,6 +29,7 @@ from distkv.storage.base import (
     CorruptRow,
     Delete,
     DeleteRange,
+    Framing,
     Put,
     StorageError,
     StorageFull,
@@ -186,6 +187,7 @@ class RocksEngine(_Reader):
     """See base.Engine. `flush` may run in another thread."""
 
     name = "rocksdb"
+    framed = False
 
     def __init__(self, directory: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
         """Open or create. Raises StorageError: in use, or durable batches are missing."""
@@ -365,6 +367,10 @@ class RocksEngine(_Reader):
     def compact_step(self, budget_bytes: int = 0) -> bool:
         """Nothing to do: RocksDB compacts in threads of its own."""
         return False
+
+    def check_framing(self, position: int, budget_bytes: int) -> Framing:
+        """Nothing to look at."""
+        return Framing(0, 0, 0, 0)
 
     def view(self) -> RocksView:
         """A consistent picture of all tables as of now."""

@@ -8,6 +8,7 @@ from distkv.storage.base import (
     CorruptRow,
     Delete,
     DeleteRange,
+    Framing,
     Put,
     StorageOperation,
     Table,
@@ -20,6 +21,7 @@ class DictEngine:
     """Ordered tables in dicts; a crash keeps what was flushed."""
 
     name = "dict"
+    framed = False
 
     def __init__(self) -> None:
         self.tables: dict[Table, dict[bytes, bytes]] = {table: {} for table in Table}
@@ -36,6 +38,9 @@ class DictEngine:
 
     def reread(self, table: Table, key: bytes) -> bytes | None:
         return self.get(table, key)
+
+    def check_framing(self, position: int, budget_bytes: int) -> Framing:
+        return Framing(0, 0, 0, 0)
 
     def scan(
         self, table: Table, start: bytes = b"", end: bytes | None = None, limit: int = 1000

@@ -14,6 +14,7 @@ from pathlib import Path
 from distkv.storage.base import (
     Delete,
     DeleteRange,
+    Framing,
     Put,
     StorageError,
     StorageOperation,
@@ -24,6 +25,7 @@ from distkv.storage.checksum import crc32c
 from distkv.storage.directories import make_directory
 from distkv.storage.files.compaction import Compaction
 from distkv.storage.files.format import ENTRY, KILL, KILL_RANGE, PUT, pack_range_tail
+from distkv.storage.files.framing import FramingCheck
 from distkv.storage.files.index import (
     LENGTH_SHIFT,
     MASK,
@@ -53,6 +55,7 @@ class FilesEngine:
     """See base.Engine. All but `flush` belong to one thread."""
 
     name = "files"
+    framed = True
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class FilesEngine:
         self._index = Index(found.tables, segments, read)
         self._cached_value_bytes = cached_value_bytes
         self._compaction = Compaction(self._index, self._log)
+        self._framing = FramingCheck(self._log)
         self._closed = False
 
     def _rows(self, table: Table) -> Rows:
@@ -220,6 +224,12 @@ class FilesEngine:
         if self._closed:
             raise StorageError("this engine is closed")
         return self._compaction.step(budget_bytes)
+
+    def check_framing(self, position: int, budget_bytes: int) -> Framing:
+        """Read headers, batch ends, directories and hints again; see framing.py."""
+        if self._closed:
+            raise StorageError("this engine is closed")
+        return self._framing.step(position, budget_bytes)
 
     def view(self) -> View:
         """A consistent picture of all tables as of now."""
