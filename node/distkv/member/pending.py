@@ -8,7 +8,7 @@ What is remembered of no outcome is not safe by that alone: see `Loose`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from distkv.errors import DistKVError, NoQuorum, OutcomeUnknown
 from distkv.kernel import Future
@@ -60,6 +60,10 @@ class PendingCommands:
 
     def __len__(self) -> int:
         return len(self._commands)
+
+    def undecided(self) -> Iterable[PendingCommand]:
+        """All of them, in order of submission."""
+        return self._commands.values()
 
     @property
     def full(self) -> bool:

@@ -75,7 +75,7 @@ class Client:
         self.number = number
         self.running = True
         self.busy = 0
-        self.direct = world.rng.random() < 0.25
+        self.direct = world.rng.random() < (0.7 if world.lists else 0.25)
         self.session = b""
         self._sequence = 0
         self._open: dict[int, None] = {}
@@ -349,6 +349,8 @@ class Client:
     def _plan(self) -> Planned:
         rng = self.world.rng
         kind = rng.random()
+        if self.world.lists and rng.random() < 0.6:
+            kind = 0.2 + 0.15 * kind
         if kind < 0.2:
             key = rng.choice(COUNTERS)
             return Planned(key, Increment(key, 1), Effect("increment"))

@@ -1,7 +1,8 @@
 """Commands that reach a leader late, long after the transport could have delivered them.
 
 Commands may be late without any bound (a process that stood still may hold them); sessions,
-boots and barriers must bear it.
+boots and barriers must bear it. In truth such a copy is one that its coordinator sent again, and
+what it tells its client depends on that; so it is counted there if the coordinator lives on.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def echo(world: World, source: Host, batch: list[object], payload: bytes) -> boo
                 host.receive(sender, payload)
                 return
 
-    world.after(world.rng.choice((0.05, 0.5, 1.5)), arrive)
+    world.after(world.rng.choice((0.01, 0.05, 0.2) if world.lists else (0.05, 0.5, 1.5)), arrive)
     if not world.faults.crash or world.rng.random() < 0.7:
+        _count(source, batch)
         return False
 
     def die() -> None:
@@ -42,3 +44,12 @@ def echo(world: World, source: Host, batch: list[object], payload: bytes) -> boo
 
     world.after(0.0, die)
     return True
+
+
+def _count(source: Host, batch: list[object]) -> None:
+    assert source.member is not None
+    assert source.member.seat is not None
+    sent = {c for message in batch if isinstance(message, Forward) for c in message.commands}
+    for pending in source.member.seat.pending.undecided():
+        if pending.command in sent:
+            pending.copies += 1

@@ -41,6 +41,10 @@ class Violation(Exception):
 
 REAL_TRANSPORT = 0.3
 """Share of the worlds in which messages travel through the production transport."""
+LISTS = 0.1
+"""Share of the worlds in which clients mostly append to a list, coded from two pieces on, and
+delete it; disks are slow and commands come twice soon, so that a write of two steps meets its
+own copies between them."""
 CONVERGE_SECONDS = 90.0
 NUDGE_AFTER = 30.0
 """When a calm world keeps garbage this long, its leader is started anew once: values whose
@@ -75,13 +79,19 @@ class World:
         self.real_transport = drawn_transport if transport is None else transport
         if not self.real_transport:
             drawn_faults = drawn_faults._replace(**dict.fromkeys(OF_DATAGRAMS, 0.0))
+        self.lists = faults is None and random.Random(f"lists of {seed}").random() < LISTS
+        if self.lists:
+            self.inline_max = 64
+            drawn_faults = drawn_faults._replace(
+                echo=max(0.5, drawn_faults.echo), slow_disk=max(0.7, drawn_faults.slow_disk)
+            )
         self.faults = self.drawn = faults or drawn_faults
         self.member_options = draw_options(self.rng, self.real_transport)
         stripe = self.member_options.stripe_bytes
         self.lengths = [n for n in (20, 90, 700, 5000, 30000) if n <= 8 * stripe]
         self.expiring = self.rng.choice((0.0, 0.0, 0.15))
         """Chance that a put expires."""
-        self.think = self.rng.choice((0.05, 0.15, 0.4))
+        self.think = 0.05 if self.lists else self.rng.choice((0.05, 0.15, 0.4))
         """Mean pause of a client between two requests, seconds."""
         self.wake = self.rng.choice((0.0001, 0.0005, 0.002))
         """Seconds from an event to the turn that handles it, and what arrived meanwhile."""
