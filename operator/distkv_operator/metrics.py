@@ -70,7 +70,7 @@ class Metrics:
         values: dict[str, float] = {
             "ready_nodes": sum(1 for state in plan.states if state.votes),
             "wanted_nodes": observed.nodes,
-            "shards_missing": sum(state.seat.report.missing for state in plan.states),
+            "shards_missing": sum(state.seat.report.missing or 0 for state in plan.states),
             "failures_survivable": plan.budget.survivable,
             "outdated_nodes": len(plan.rolling.outdated),
             "holding": 1 if plan.formation.holds else 0,

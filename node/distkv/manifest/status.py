@@ -80,8 +80,10 @@ class MemberStatus(Part):
     image: LongText = Field(default="", description="Image that its pod runs.")
     version: ShortText = Field(default="", description="Version that it reports.")
     shards_held: Count = Field(default=0, description="Shards that it holds.")
-    shards_missing: Count = Field(
-        default=0, description="Shards that it should hold and does not: repair brings them."
+    shards_missing: Count | None = Field(
+        default=None,
+        description="Shards that it should hold and does not: repair brings them. "
+        "Unset: it has yet to look.",
     )
     shards_corrupt: Count = Field(default=0, description="Shards that failed their checksum.")
     bytes_held: Count = Field(default=0, description="Bytes of its shards.")
@@ -100,7 +102,10 @@ class Shards(Part):
     """Of all nodes together."""
 
     held: Count = Field(default=0, description="Shards held.")
-    missing: Count = Field(default=0, description="Shards missing: 0 when all is repaired.")
+    missing: Count | None = Field(
+        default=None,
+        description="Shards missing: 0 when all is repaired. Unset: some node has yet to look.",
+    )
     corrupt: Count = Field(default=0, description="Shards that failed their checksum.")
     bytes: Count = Field(default=0, description="Bytes of the shards held.")
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from distkv_operator.planning.observed import Observed
-from distkv_operator.planning.seats import SeatState
+from distkv_operator.planning.report import NodeReport
+from distkv_operator.planning.seats import SeatState, leader_of
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`tolerated` is f. Spent: members that do not serve, or have shards missing."""
+    """`tolerated` is f. Spent: members that do not serve, or have shards missing, or have yet to
+    look; and nodes that leave, and whose shards are needed until then, if they are not whole."""
 
     nodes: int
     tolerated: int
     spent: tuple[int, ...]
+    is_known: bool = True
+    """The leader is sure how many disks may be lost: nobody has values that are not counted."""
 
     @property
     def survivable(self) -> int:
@@ -49,13 +53,22 @@ def failures(data_shards: int, parity_shards: int) -> int:
 def budget(observed: Observed, states: Sequence[SeatState]) -> Budget:
     """Of the layout in force; before there is one, of the specification."""
     tolerated = failures(observed.spec.data_shards, observed.spec.parity_shards)
-    for seat in observed.seats:
-        layout = seat.report.layout
-        if layout:
-            tolerated = min(
-                tolerated, failures(int(layout["data_shards"]), int(layout["parity_shards"]))
-            )
+    if observed.newest is not None:
+        layout = observed.newest.layout
+        now = failures(int(layout["data_shards"]), int(layout["parity_shards"]))
+        tolerated = min(tolerated, now)
     if observed.layout_progress is not None:
         tolerated = min(tolerated, int(observed.layout_progress.get("failures", tolerated)))
-    members = states[: observed.nodes]
-    return Budget(observed.nodes, tolerated, tuple(s.ordinal for s in members if not s.is_healthy))
+    leader = leader_of(observed)
+    said = NodeReport() if leader is None else observed.seats[leader].report
+    spent = [s.ordinal for s in states[: observed.nodes] if not s.is_healthy]
+    spent += _leaving(observed, said)
+    return Budget(observed.nodes, tolerated, tuple(spent), said.survives is not None)
+
+
+def _leaving(observed: Observed, said: NodeReport) -> Iterator[int]:
+    """Nodes that only an old layout seats, and that are not whole, as the leader says."""
+    progress = observed.layout_progress or {}
+    for ordinal, incarnation in progress.get("leaving") or []:
+        if not said.is_whole(int(ordinal), int(incarnation)):
+            yield int(ordinal)

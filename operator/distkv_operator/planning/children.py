@@ -1,4 +1,8 @@
-"""Which children have to be written: those that are absent, or differ from what they should be."""
+"""Which children have to be written: those that are absent, or differ from what they should be.
+
+A child carries a checksum of the intent that was applied last: a field that is no longer wanted
+is not missing anywhere, and only an apply without it takes it away.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distkv_operator.builders import Context, children, unwanted
-from distkv_operator.names import Names
+from distkv_operator.builders.config import checksum
+from distkv_operator.names import APPLIED_ANNOTATION, Names
 from distkv_operator.planning.observed import Manifest, Observed
 from distkv_operator.planning.steps import Apply, Remove, Step
 from distkv_operator.planning.volumes import with_live_claim_template
@@ -22,12 +27,20 @@ def child_steps(observed: Observed, context: Context) -> Iterator[Step]:
             if live is not None and "deletionTimestamp" in live["metadata"]:
                 continue  # on its way out without its pods; made again once it is gone
             manifest = with_live_claim_template(manifest, live)
+        manifest = marked(manifest)
         if live is None or not covers(live, manifest):
             yield Apply(manifest)
     for reference in unwanted(observed.cluster, context):
         live = observed.child(reference.kind, reference.name)
         if live is not None and _is_owned(live, observed.uid):
             yield Remove(reference.kind, reference.name, live["metadata"]["uid"])
+
+
+def marked(manifest: Manifest) -> Manifest:
+    """With the checksum of all the rest."""
+    meta = manifest["metadata"]
+    said = {**meta.get("annotations", {}), APPLIED_ANNOTATION: checksum(manifest)}
+    return manifest | {"metadata": meta | {"annotations": said}}
 
 
 def covers(live: Any, wanted: Any) -> bool:

@@ -63,7 +63,11 @@ def _begin(observed: Observed, fresh_cluster_id: str) -> Formation:
             "Adopting", "volumes of this cluster were found and are adopted", (WriteRecord(record),)
         )
     if not claims:
-        return _volumes_lost(str(observed.status.get("clusterId") or "unknown"))
+        lost = str(observed.status.get("clusterId") or "unknown")
+        if observed.annotations.get(START_ANEW_ANNOTATION) == lost:
+            record = Record(fresh_cluster_id, observed.uid, _deletes_claims(observed))
+            return Formation("Founding", "starting anew", (WriteRecord(record),))
+        return _volumes_lost(lost)
     message = (
         "there are claims of this cluster's name, but nothing says which cluster they belong to: "
         "restore the Secret of the formation record, or delete the claims if they are not needed"
@@ -174,6 +178,14 @@ def _formed(observed: Observed, record: Record) -> Formation:
         return replace(_volumes_lost(record.cluster_id), record=record)
     steps: list[Step] = list(_mirror(observed, record))
     told = [s for s in observed.wanted if s.report.is_founded and _is_ours(s, record)]
+    if not told and _are_all_other_claims(observed, record):
+        message = (
+            f"cluster {record.cluster_id} was formed and every one of its volumes is gone: the "
+            "claims there are now were made since. Nothing is founded, so that the volumes can be "
+            "put back. To give the data up: delete the resource and these claims, apply it again "
+            f"annotated with {START_ANEW_ANNOTATION}={record.cluster_id}"
+        )
+        return Formation("VolumesLost", message, tuple(steps), record)
     if not told:
         return Formation("WaitingForNodes", "waiting for the nodes to answer", tuple(steps), record)
     if not any(seat.report.is_formed for seat in told):
@@ -215,6 +227,15 @@ def _volumes_lost(cluster_id: str) -> Formation:
         f"the resource: {START_ANEW_ANNOTATION}={cluster_id}"
     )
     return Formation("VolumesLost", message, holds=True)
+
+
+def _are_all_other_claims(observed: Observed, record: Record) -> bool:
+    """Whether no claim is one of those recorded. (Volumes that were put back may be on new claims:
+    their nodes say that they were founded.)"""
+    recorded = {holder.claim for holder in record.members.values()}
+    if not recorded or "" in recorded:
+        return False
+    return not any(seat.claim_uid in recorded for seat in observed.seats if seat.claim)
 
 
 def _is_ours(seat: Seat, record: Record) -> bool:

@@ -152,7 +152,11 @@ def _wait(observed: Observed, state: SeatState, asked: Mapping[int, int]) -> str
             f"{state.sentence}; volumeLossPolicy.mode is Manual. To give its volume up: "
             f"kubectl annotate --overwrite dkv {observed.name} {REPLACE_ANNOTATION}={text}"
         )
-    gone = (observed.now - (state.since or observed.now)).total_seconds()
+    since = state.since or observed.now
+    host = state.seat.host
+    if host is not None and not host.ready and host.since is not None:
+        since = max(since, host.since)  # what ailed it before is no reason to give it up
+    gone = (observed.now - since).total_seconds()
     if gone < policy.delay:
         left = policy.delay - gone
         return f"{state.sentence}; its volume is given up in {left:.0f} s if that stays so"
@@ -172,6 +176,8 @@ def _blocked(
         return waits + "one at a time"
     if leader is None:
         return waits + "the members have no leader"
+    if not budget.is_known:
+        return waits + "the leader is not sure yet what the others hold"
     others_busy = sorted(set(busy) - {state.ordinal})
     if others_busy:
         return waits + f"node {others_busy[0]} is being brought back first"

@@ -28,6 +28,8 @@ class LayoutChange:
     replicas: int
     steps: tuple[Step, ...] = ()
     message: str = ""
+    is_known: bool = True
+    """The leader said how far layouts are: without its word nothing is changed or rolled."""
 
 
 def change_layout(observed: Observed, record: Record, leader: int | None) -> LayoutChange:
@@ -37,13 +39,13 @@ def change_layout(observed: Observed, record: Record, leader: int | None) -> Lay
     seated = _seated(progress, nodes)
     if progress is None or leader is None:
         # Without the nodes' own word nothing is scaled down.
-        return LayoutChange(max(nodes, _present(observed)))
+        return LayoutChange(max(nodes, _present(observed, record)), is_known=False)
     in_force = (int(progress["data_shards"]), int(progress["parity_shards"]))
     wanted = (spec.data_shards, spec.parity_shards)
     if in_force == wanted:
         if progress.get("changing"):
             return LayoutChange(seated, message=_restriping(progress, wanted))
-        return LayoutChange(nodes, _left_behind(observed, nodes))
+        return LayoutChange(seated, _left_behind(observed, seated))
     replicas = max(seated, spec.nodes)
     joining = _joining(progress, nodes, spec.nodes)
     missing = [o for o in range(nodes, spec.nodes) if o not in joining]
@@ -72,10 +74,14 @@ def _seated(progress: Mapping[str, Any] | None, nodes: int) -> int:
     return max([nodes, *(int(entry[0]) + 1 for entry in leaving)])
 
 
-def _present(observed: Observed) -> int:
-    """Pods that are there now."""
+def _present(observed: Observed, record: Record) -> int:
+    """Pods that are there now; without StatefulSet and pods, those that were."""
     live = observed.child("StatefulSet", Names(observed.name).stateful_set)
-    return 0 if live is None else int(live["spec"].get("replicas") or 0)
+    replicas = 0 if live is None else int(live["spec"].get("replicas") or 0)
+    there = [seat.ordinal for seat in observed.seats if seat.pod is not None]
+    if not (replicas or there):
+        there = list(record.members)
+    return max([replicas, *(ordinal + 1 for ordinal in there)])
 
 
 def _joining(progress: Mapping[str, Any], nodes: int, wanted: int) -> dict[int, int]:

@@ -164,8 +164,21 @@ class Observed:
     @property
     def nodes(self) -> int:
         """n of the layout in force; before there is one, of the specification."""
-        members = [len(s.report.layout.get("members") or []) for s in self.seats]
-        return max(members, default=0) or self.spec.nodes
+        if self.newest is None:
+            return self.spec.nodes
+        return len(self.newest.layout.get("members") or []) or self.spec.nodes
+
+    @property
+    def newest(self) -> NodeReport | None:
+        """Of the node of this cluster that knows most; None: none was founded, or answers. One
+        that left, or was away for long, may still speak of an old layout."""
+        told = [
+            seat.report
+            for seat in self.seats
+            if seat.report.is_founded
+            and (self.record is None or seat.report.cluster == self.record.cluster_id)
+        ]
+        return max(told, key=lambda report: (report.epoch, report.applied), default=None)
 
     @property
     def wanted(self) -> tuple[Seat, ...]:

@@ -60,6 +60,7 @@ class Plan:
             and self.budget.is_whole
             and not self.rolling.outdated
             and not self.layout.message
+            and self.layout.is_known
         )
 
 
@@ -85,7 +86,7 @@ def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
         if record.formed:
             healing = heal(observed, record, seats, spent, leader)
         steps += [*formation.steps, *storage.steps, *healing.steps, *layout.steps]
-        if formation.reason == "Formed" and not layout.message:
+        if formation.reason == "Formed" and layout.is_known and not layout.message:
             rolling = roll(observed, fingerprint(observed.cluster, context), seats, spent, leader)
             if rolling.step is not None and not healing.disrupts:
                 steps.append(rolling.step)
@@ -149,7 +150,7 @@ def _context(
         image=image,
         cluster_id=cluster_id,
         replicas=replicas,
-        disruption_allowed=observed.is_formed and spent.is_whole,
+        disruption_allowed=observed.is_formed and spent.is_whole and spent.is_known,
         service_monitors=observed.knows_service_monitors,
         operator=facts.place,
     )

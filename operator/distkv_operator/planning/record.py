@@ -122,7 +122,7 @@ def from_claims(claims: Iterable[tuple[int, Manifest]], resource: str) -> Record
             continue
         cluster_ids.add(said[CLUSTER_ID_ANNOTATION])
         formed = formed or said.get(FORMED_ANNOTATION) == "true"
-        if INCARNATION_ANNOTATION in said:
+        if said.get(INCARNATION_ANNOTATION, "").isdecimal():
             incarnation = int(said[INCARNATION_ANNOTATION])
             members[ordinal] = Holder(incarnation, claim["metadata"]["uid"])
     if len(cluster_ids) != 1:

@@ -77,9 +77,29 @@ class NodeReport:
         return _whole(self.status.get("shards"))
 
     @property
-    def missing(self) -> int:
-        """Shards it should hold and does not."""
-        return _whole(self.status.get("shards_missing"))
+    def missing(self) -> int | None:
+        """Shards it should hold and does not; None: it has yet to look, or did not answer."""
+        found = self.status.get("shards_missing")
+        return None if found is None else _whole(found)
+
+    @property
+    def survives(self) -> int | None:
+        """How many more disks may be lost, by this node's picture of all; None: it is not sure."""
+        found = self._view.get("survives")
+        durable = found.get("durable") if isinstance(found, Mapping) else None
+        return None if durable is None else _whole(durable)
+
+    def is_whole(self, ordinal: int, incarnation: int) -> bool:
+        """Whether this node knows another one to be there and to lack nothing."""
+        for row in self._view.get("members") or []:
+            if (row.get("ordinal"), row.get("incarnation")) == (ordinal, incarnation):
+                return bool(row.get("up")) and row.get("shards_missing") == 0
+        return False
+
+    @property
+    def _view(self) -> Mapping[str, Any]:
+        found = self.status.get("cluster_view")
+        return found if isinstance(found, Mapping) else {}
 
     @property
     def under_coded(self) -> int:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from distkv_operator.names import FINGERPRINT_ANNOTATION, Names
 from distkv_operator.planning.budget import Budget
 from distkv_operator.planning.observed import Observed, annotations_of
-from distkv_operator.planning.seats import SeatState
+from distkv_operator.planning.seats import NOT_SERVING, SILENT, STARTING, SeatState
 from distkv_operator.planning.steps import DeletePod
+
+NO_QUORUM = "no quorum"
+"""State of a node that is well and misses the others."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ def _next(
     leader: int | None,
 ) -> Roll:
     left = f"{len(outdated)} of {observed.nodes} pods still to be replaced"
+    useless = _useless(states[: observed.nodes], outdated)
+    if useless is not None:
+        why = f"it does not serve ({useless.sentence or useless.word}) and has an old template"
+        step = _delete(observed, useless, why)
+        return Roll(ordinals, step, f"replacing node {useless.ordinal}; {left}")
     for state in states[: observed.nodes]:
         if state.is_healthy:
             continue
@@ -82,11 +90,22 @@ def _next(
         return Roll(ordinals, message=f"{wait}; {left}")
     if leader is None:
         return Roll(ordinals, message=f"waiting for the members to have a leader; {left}")
-    assert budget.is_whole, "all seats are healthy"
+    if not (budget.is_whole and budget.is_known):
+        return Roll(ordinals, message=f"waiting until the leader knows all shards in place; {left}")
     followers = [s for s in outdated if s.ordinal != leader]
     chosen = max(followers or outdated, key=lambda s: s.ordinal)
     step = _delete(observed, chosen, "it gets the new template")
     return Roll(ordinals, step, f"replacing node {chosen.ordinal}; {left}")
+
+
+def _useless(members: Sequence[SeatState], outdated: Sequence[SeatState]) -> SeatState | None:
+    """The only member that is not whole, if it runs with an old template and does not serve: its
+    template may be the reason, and to delete its pod takes nothing away. Where no failure is
+    tolerated the others lack a quorum because of it."""
+    ailing = [s for s in members if not (s.is_healthy or s.seat.report.state == NO_QUORUM)]
+    if len(ailing) != 1 or ailing[0] not in outdated:
+        return None
+    return ailing[0] if ailing[0].word in (NOT_SERVING, SILENT, STARTING) else None
 
 
 def _delete(observed: Observed, state: SeatState, why: str) -> DeletePod:

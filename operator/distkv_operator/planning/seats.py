@@ -55,16 +55,9 @@ class SeatState:
 
 def member_incarnations(observed: Observed) -> dict[int, int]:
     """Who has which seat, by the node that has applied most of the log; else by the record."""
-    told = [
-        seat.report
-        for seat in observed.seats
-        if seat.report.is_founded
-        and observed.record is not None
-        and seat.report.cluster == observed.record.cluster_id
-    ]
-    if told:
-        best = max(told, key=lambda report: (report.epoch, report.applied))
-        return {int(entry[0]): int(entry[1]) for entry in best.layout["members"]}
+    newest = observed.newest
+    if newest is not None:
+        return {int(entry[0]): int(entry[1]) for entry in newest.layout["members"]}
     if observed.record is not None:
         return {o: holder.incarnation for o, holder in observed.record.members.items()}
     return {}
@@ -118,6 +111,8 @@ def _judge_report(seat: Seat, member: int | None, formed: bool) -> tuple[str, st
     if report.state == "catching up":
         return CATCHING_UP, report.detail
     if report.is_serving:
+        if report.missing is None:
+            return REFILLING, "it has yet to count the shards it lacks"
         if report.missing:
             return REFILLING, f"{report.missing} shards are still missing"
         return HEALTHY, ""

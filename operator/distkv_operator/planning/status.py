@@ -39,9 +39,10 @@ def status(
     found = ClusterStatus(
         observed_generation=observed.generation,
         conditions=conditions,
-        formed=record is not None and record.formed,
-        cluster_id="" if record is None else record.cluster_id,
-        owner_id="" if record is None else record.owner,
+        # Without a record the status alone knows that there was a cluster: it keeps its word.
+        formed=bool(observed.status.get("formed")) if record is None else record.formed,
+        cluster_id=_kept(observed, "clusterId") if record is None else record.cluster_id,
+        owner_id=_kept(observed, "ownerId") if record is None else record.owner,
         image=image,
         version=_version(states),
         layout=_layout(states),
@@ -57,7 +58,7 @@ def status(
         members=members,
         shards=Shards(
             held=sum(member.shards_held for member in members),
-            missing=sum(member.shards_missing for member in members),
+            missing=_missing(states),
             corrupt=sum(member.shards_corrupt for member in members),
             bytes=sum(member.bytes_held for member in members),
         ),
@@ -72,12 +73,15 @@ def status(
     return found.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def _kept(observed: Observed, field: str) -> str:
+    return str(observed.status.get(field) or "")
+
+
 def layout_summary(observed: Observed) -> str:
     """ "3+2": in force; before there is one, wanted."""
-    for seat in observed.seats:
-        layout = seat.report.layout
-        if layout:
-            return f"{layout['data_shards']}+{layout['parity_shards']}"
+    if observed.newest is not None:
+        layout = observed.newest.layout
+        return f"{layout['data_shards']}+{layout['parity_shards']}"
     return f"{observed.spec.data_shards}+{observed.spec.parity_shards}"
 
 
@@ -155,6 +159,13 @@ def _version_key(text: str) -> tuple[int, ...]:
 def _keys(states: Sequence[SeatState]) -> int | None:
     counts = [_count(s.seat.report.status.get("keys")) for s in states if s.votes]
     return max(counts, default=None)
+
+
+def _missing(states: Sequence[SeatState]) -> int | None:
+    """Of all that answer; None until each of these has looked."""
+    counts = [s.seat.report.missing for s in states if s.seat.report.is_founded]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _gateway(observed: Observed) -> GatewayStatus:

@@ -117,6 +117,9 @@ def _progressing(
         manual = observed.spec.update_strategy.type == "Manual"
         return Said("Progressing", not rolling.stuck and not manual, reason, rolling.message)
     busy = [state for state in members if not state.is_healthy]
+    if not (busy or layout.is_known):
+        message = "nobody said yet how far layouts are: the members have no leader that answers"
+        return Said("Progressing", None, "LayoutUnknown", message)
     if busy:
         message = "; ".join(f"node {s.ordinal}: {s.sentence or s.word}" for s in busy)
         return Said("Progressing", True, busy[0].word, message)

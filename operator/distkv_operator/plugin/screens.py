@@ -116,10 +116,12 @@ def _leader(status: Mapping[str, Any]) -> str:
 
 
 def _shards(shards: Mapping[str, Any]) -> Text:
-    missing, corrupt = shards.get("missing", 0), shards.get("corrupt", 0)
+    missing, corrupt = shards.get("missing"), shards.get("corrupt", 0)
     return Text.assemble(
         f"{shards.get('held', 0)} held ({amount(shards.get('bytes'))})  ",
-        (f"{missing} missing", "red" if missing else "green"),
+        ("not counted yet", "")
+        if missing is None
+        else (f"{missing} missing", "red" if missing else "green"),
         (f"  {corrupt} corrupt", "red" if corrupt else "green"),
     )
 
@@ -150,14 +152,14 @@ def members_table(members: Iterable[Mapping[str, Any]]) -> RenderableType:
     empty = True
     for member in members:
         empty = False
-        missing = member.get("shardsMissing", 0)
+        missing = member.get("shardsMissing")
         fine = member.get("state") == "serving"
         table.add_row(
             str(member["ordinal"]),
             Text(member.get("role") or "-", "bold" if member.get("role") == "leader" else ""),
             Text(_state(member), "" if fine else "red"),
             str(member.get("shardsHeld", "")),
-            Text(str(missing), "red" if missing else ""),
+            Text("-" if missing is None else str(missing), "red" if missing else ""),
             amount(member.get("bytesHeld")),
             duration(member.get("secondsLeft")) if missing else "",
             member.get("node", ""),
