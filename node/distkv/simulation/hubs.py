@@ -8,6 +8,7 @@ does with a socket and a loop is done here with the world's clock.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distkv.simulation.datagrams import Datagram, Datagrams
@@ -16,7 +17,7 @@ from distkv.simulation.transport_check import NUMBER, TransportChecker
 from distkv.transport.base import Identity, Lane
 from distkv.transport.hub import Hub
 from distkv.transport.keys import KeyRing
-from distkv.transport.options import BEAT_BYTES, Options
+from distkv.transport.options import BEAT_BYTES, MESSAGE_OVERHEAD, Options
 from distkv.wire.codec import encode
 
 if TYPE_CHECKING:
@@ -29,8 +30,14 @@ WAKE = 0.0001
 RESOLUTION = 0.001
 LOOK = 0.2
 ROUNDS = 4
+TIGHT = 0.4
+"""Share of the worlds whose bulk windows are tight."""
 PAYLOAD_BYTES = 30 * 1024
-"""Messages of one turn to one peer travel together up to this size."""
+"""Messages of one turn to one peer travel together up to this size ..."""
+TIGHT_PAYLOAD_BYTES = 1024
+"""... or, on the bulk lane, to this one where windows are tight."""
+PIECE_ROOM = 1024
+"""For what a message holds besides the piece, or a payload of several messages."""
 
 
 def draw_options(rng: random.Random) -> Options:
@@ -48,6 +55,20 @@ def draw_options(rng: random.Random) -> Options:
         datagram_sizes=rng.choice(((), (1452,), (8_952, 1_472), (61_440, 8_952, 1_472, 1_452))),
         probe_interval=rng.choice((1.0, 60.0)),
         initial_window=rng.choice((6_000, 64 * 1024)),
+    )
+
+
+def tighten(options: Options, largest: int) -> Options:
+    """Bulk windows and queues that few messages fill, so that one more waits for credit.
+
+    `largest`: bytes of the largest piece of a value.
+    """
+    message = largest + PIECE_ROOM
+    return replace(
+        options,
+        bulk_message=message,
+        bulk_queue=message + 64 * 1024,
+        bulk_window=message + MESSAGE_OVERHEAD,
     )
 
 
@@ -91,7 +112,7 @@ class _Line:
 
     def on_peer_up(self, peer: Identity) -> None:
         """See Handler."""
-        self._network.checker.connected(self.hub.identity, peer)
+        self._network.checker.connected(self.hub, peer)
         if self.alive:
             assert self._host.member is not None
             self._host.member.peer_up(peer)
@@ -128,8 +149,9 @@ class _Line:
     def arrive(self, datagram: Datagram) -> None:
         """Bytes from the network."""
         if self.alive:
-            self._network.checker.arrived(self.hub.identity, datagram.source[0], datagram.number)
+            self._network.checker.arrived(self.hub.identity, datagram)
             self.hub.receive(datagram.body, datagram.source, self._world.now)
+            self._network.checker.taken(self.hub, datagram)
             self.soon()
 
     def soon(self) -> None:
@@ -203,6 +225,12 @@ class HubNetwork:
         self.world = world
         self.rng = world.transport_rng
         self.options = draw_options(self.rng)
+        self._bulk_payload = PAYLOAD_BYTES
+        # Drawn apart: no other draw is another one because of it.
+        if random.Random(f"windows of world {world.seed}").random() < TIGHT:
+            largest = min(world.member_options.stripe_bytes, max(world.lengths))
+            self.options = tighten(self.options, largest)
+            self._bulk_payload = TIGHT_PAYLOAD_BYTES
         self.datagrams = Datagrams(world, self._arrive)
         self.datagrams.largest = self.rng.choice((1_252, 1_472, 65_507, 65_507))
         self.interface = self.rng.choice((1_500, 9_000, 65_507))
@@ -260,7 +288,9 @@ class HubNetwork:
         self, source: Host, ordinal: int, lane: Lane, stream: int, batch: list[object]
     ) -> None:
         """Hand over to the hub; what it has no room for is lost, as in `runtime.driver`."""
-        limit = BEAT_BYTES - NUMBER.size if lane is Lane.BEAT else PAYLOAD_BYTES
+        limit = PAYLOAD_BYTES if lane is Lane.CONTROL else self._bulk_payload
+        if lane is Lane.BEAT:
+            limit = BEAT_BYTES - NUMBER.size
         for payload in _payloads(batch, limit):
             if echo(self.world, source, batch, payload):
                 return

@@ -13,12 +13,14 @@ from distkv.transport.base import Identity, Lane
 from distkv.transport.packet import DATA, HEADER, HEADER_BYTES
 
 if TYPE_CHECKING:
+    from distkv.simulation.datagrams import Datagram
     from distkv.simulation.full_world import World
     from distkv.transport.hub import Hub
     from distkv.transport.options import Options
 
 NUMBER = Struct(">Q")
-_Life = tuple[int, int]
+_Line = tuple[Identity, int]
+"""(who listens, its number of the connection)"""
 _Stream = tuple[Identity, Identity, int, int]
 
 
@@ -40,11 +42,13 @@ class TransportChecker:
         self._slack = 1.25 * options.dial_timeout_limit + 0.1
         self._numbers = 0
         self._under_way: dict[int, _Sent] = {}
-        self._newest: dict[_Stream, int] = {}
+        self._newest_message: dict[_Stream, int] = {}
         self._packets: set[tuple[Identity, int, int]] = set()
         self._ended: dict[Identity, float] = {}
-        self._arrived: set[tuple[int, int]] = set()
-        self._heard: dict[tuple[Identity, int], float] = {}
+        self._newest: dict[_Line, Datagram] = {}
+        """Of what arrived, what was sent last ..."""
+        self._heard: dict[_Line, float] = {}
+        """... and when it arrived, or the connection was made."""
         self.delivered = 0
 
     # -- messages
@@ -76,13 +80,13 @@ class TransportChecker:
             self.delivered += 1
             return payload[NUMBER.size :]
         key = (sent.source, own, sent.lane, sent.stream)
-        newest = self._newest.get(key, 0)
+        newest = self._newest_message.get(key, 0)
         if number <= newest:
             order = "twice" if number == newest else "out of order, or twice"
             self._world.violation(
                 f"message {number} of node {peer.ordinal} arrives {order} at node {own.ordinal}"
             )
-        self._newest[key] = number
+        self._newest_message[key] = number
         self.delivered += 1
         return payload[NUMBER.size :]
 
@@ -100,11 +104,34 @@ class TransportChecker:
         if len(body) <= HEADER_BYTES:
             self._world.violation(f"node {source.ordinal} sends a datagram without a tag")
 
-    def arrived(self, own: Identity, sender: int, number: int) -> None:
-        """A datagram reaches a machine; a copy, or a damaged one, is no sign of life."""
-        if number >= 0 and (own.ordinal, number) not in self._arrived:
-            self._arrived.add((own.ordinal, number))
-            self._heard[own, sender] = self._world.now
+    def arrived(self, own: Identity, datagram: Datagram) -> None:
+        """A datagram reaches a machine: the newest of a connection shows that its peer lives.
+
+        No copy does, nor a damaged one, nor one that was sent before another that is here. It
+        does not matter where it seems to come from: somebody who listened may be the first to
+        deliver what was lost, and no machine can tell that from a slow path.
+        """
+        number, body = datagram.number, datagram.body
+        if number < 0 or not body[0] & DATA:
+            return
+        line = (own, HEADER.unpack_from(body)[1])
+        newest = self._newest.get(line)
+        if newest is None or number > newest.number:
+            self._newest[line] = datagram
+            self._heard[line] = self._world.now
+
+    def taken(self, hub: Hub, datagram: Datagram) -> None:
+        """The hub took in a datagram: what it holds is bounded at every moment."""
+        if len(datagram.body) < HEADER_BYTES or not datagram.body[0] & DATA:
+            return
+        peer = hub._connections.get(HEADER.unpack_from(datagram.body)[1])
+        if peer is None or peer.session is None:
+            return
+        held = (peer.session._control_in.held, peer.session._bulk_in.held)
+        options = self._options
+        if held[0] > options.control_window or held[1] > options.bulk_window:
+            own = hub.identity.ordinal
+            self._world.violation(f"node {own} holds {held} bytes of unfinished messages")
 
     # -- connections
 
@@ -112,8 +139,11 @@ class TransportChecker:
         """A process ended."""
         self._ended[life] = self._world.now
 
-    def connected(self, own: Identity, peer: Identity) -> None:
+    def connected(self, hub: Hub, peer: Identity) -> None:
         """A connection was made: to somebody who is there, or was a moment ago."""
+        own, session = hub.identity, hub._peers[peer.ordinal].session
+        assert session is not None
+        self._heard[own, session.local] = self._world.now
         ended = self._ended.get(peer)
         if ended is not None and self._world.now > ended + self._slack:
             self._world.violation(
@@ -122,22 +152,27 @@ class TransportChecker:
             )
 
     def look(self, hub: Hub) -> None:
-        """What a hub holds is bounded, and nobody silent counts as connected."""
+        """What a hub queues is bounded, nobody silent counts as connected, and all are answered
+        where they are."""
         own, world, options = hub.identity, self._world, self._options
         queues = (options.control_queue, options.bulk_queue)
         for ordinal, peer in hub._peers.items():
             session = peer.session
             if session is None:
                 continue
-            heard = self._heard.get((own, ordinal), world.now)
+            line = (own, session.local)
+            heard = self._heard[line]
             if world.now - heard > options.dead_after + 0.3:
                 world.violation(
                     f"node {own.ordinal} holds on to node {ordinal}, from which nothing new "
                     f"arrived for {world.now - heard:.2f} s"
                 )
+            newest = self._newest.get(line)
+            if newest is not None and peer.address != newest.source:
+                world.violation(
+                    f"node {own.ordinal} answers node {ordinal} at {peer.address}, though the "
+                    f"newest datagram came from {newest.source}"
+                )
             for lane in (0, 1):
                 if session.queued(lane) > queues[lane]:
                     world.violation(f"node {own.ordinal} queues {session.queued(lane)} bytes")
-            held = (session._control_in.held, session._bulk_in.held)
-            if held[0] > options.control_window or held[1] > options.bulk_window:
-                world.violation(f"node {own.ordinal} holds {held} bytes of unfinished messages")

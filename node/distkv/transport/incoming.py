@@ -67,6 +67,7 @@ class IncomingLane:
         "_expected",
         "_lane",
         "_message_limit",
+        "_step",
         "_waiting",
         "_window",
         "consumed",
@@ -78,10 +79,13 @@ class IncomingLane:
         self._lane = lane
         self._window = window
         self._message_limit = message_limit
+        # The sender must be able to begin the largest message once all earlier ones arrived,
+        # or it waits for credit that nothing would make due.
+        self._step = min(window >> 2, window - message_limit - MESSAGE_OVERHEAD + 1)
         self._expected = [0] * STREAMS
         self._waiting: list[dict[int, Assembly | bytes]] = [{} for _ in range(STREAMS)]
         self.consumed = 0
-        self.credit_at = window >> 2
+        self.credit_at = self._step
         self.held = 0
 
     def whole(self, stream: int, sequence: int, payload: bytes, out: Messages) -> None:
@@ -157,7 +161,8 @@ class IncomingLane:
     def credit(self) -> int:
         """The total charge the sender may reach, to be told now.
 
-        Due again when `consumed` reaches `credit_at`: a quarter of the window has moved.
+        Due again when `consumed` reaches `credit_at`: a quarter of the window has moved, or
+        less room than the largest message needs is left.
         """
-        self.credit_at = self.consumed + (self._window >> 2)
+        self.credit_at = self.consumed + self._step
         return self.consumed + self._window

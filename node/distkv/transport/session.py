@@ -97,7 +97,6 @@ class Session:
         self._bulk_in = IncomingLane(1, options.bulk_window, options.bulk_message)
         self._beats = Beats()
         self._ack_due: float | None = None
-        self._newest_arrival = now
         self._credit_due = False
         self._ping = False
         self._probes = 0
@@ -140,13 +139,12 @@ class Session:
         except InvalidTag:
             self._forged += 1
             return None
-        self.last_heard = now
         self._packets_received += 1
         self._bytes_received += len(datagram)
         in_order = received.add(number)
         if number == received.top:
             self.moved = True
-            self._newest_arrival = now
+            self.last_heard = now  # an older one tells nothing that the newest did not
         try:
             eliciting = self._frames(plain, now, out)
         except (Malformed, struct_error, IndexError) as error:
@@ -320,7 +318,7 @@ class Session:
         number = recovery.next_number
         if due is not None or not (control or bulk):
             if self._received.top >= 0:
-                frame = self._received.frame(now - self._newest_arrival)
+                frame = self._received.frame(now - self.last_heard)
                 parts.append(frame)
                 room -= len(frame)
             self._ack_due = None

@@ -190,6 +190,20 @@ def silence_not_noticed(patch: Patch) -> None:
 
 
 @mutation
+def held_back_datagrams_are_life(patch: Patch) -> None:
+    """A datagram that was sent before the newest, and comes after it, shows a peer alive."""
+    original = Session.receive
+
+    def receive(self: Session, flags: int, low: int, datagram: Any, now: float) -> Any:
+        out = original(self, flags, low, datagram, now)
+        if out is not None and out is not session_module.DUPLICATE:
+            self.last_heard = now
+        return out
+
+    patch(Session, "receive", receive)
+
+
+@mutation
 def address_never_moves(patch: Patch) -> None:
     """A peer at another address is answered at its old one, and stays connected."""
     original = Hub._deliver

@@ -68,3 +68,21 @@ def test_pieces_that_disagree_about_the_length_are_refused() -> None:
         lane.part(0, 0, 101, 1, b"x", [])
     with pytest.raises(Malformed):
         lane.whole(0, 0, b"short", [])
+
+
+@pytest.mark.parametrize("limit", [300, 1000, 3000, 3872])
+def test_what_was_granted_always_has_room_for_the_largest_message(limit: int) -> None:
+    """Messages arrived and credit was not due: the sender may begin any message nevertheless."""
+    window = 4000
+    generator = random.Random(limit)
+    lane = IncomingLane(1, window, limit)
+    granted = window
+    told = 0
+    for sequence in range(500):
+        lane.whole(0, sequence, bytes(generator.randrange(min(limit, 200))), [])
+        if lane.consumed >= lane.credit_at:
+            granted = lane.credit()
+            told += 1
+        assert granted - lane.consumed >= limit + MESSAGE_OVERHEAD
+        assert granted - lane.consumed <= window
+    assert told < 500 or limit + MESSAGE_OVERHEAD == window, "not with every message"

@@ -6,7 +6,7 @@ import pytest
 from unit.transport.world import SMALL, Link, World
 
 from distkv.transport.base import Lane
-from distkv.transport.options import Options
+from distkv.transport.options import MESSAGE_OVERHEAD, Options
 
 LINKS = {
     "clean": Link(),
@@ -48,6 +48,22 @@ def test_messages_arrive_once_and_in_order(name: str, seed: int) -> None:
         if LINKS[name].loss >= 0.05:
             assert line.packets_lost > 0
             assert line.chunks_resent > 0
+
+
+def test_the_largest_message_goes_after_small_ones_where_the_window_holds_no_more() -> None:
+    """A part of the window was used, too little for a report of what is free again."""
+    largest = 40_000
+    options = Options(
+        datagram_sizes=(), bulk_message=largest, bulk_window=largest + MESSAGE_OVERHEAD
+    )
+    world = World(19, Link(loss=0.05))
+    one, other = world.pair(options=options)
+    for number in range(3):
+        assert one.hub.send(1, Lane.BULK, bytes(1000), number)
+        world.run_messages(other, number + 1)
+        world.spend(0.2)
+    assert one.hub.send(1, Lane.BULK, bytes(largest))
+    world.run_messages(other, 4)
 
 
 def test_the_largest_messages_of_both_lanes() -> None:

@@ -37,6 +37,40 @@ def test_a_dead_peer_is_noticed_in_time_and_greeted_until_it_is_back() -> None:
     assert world.now - start < 0.7
 
 
+def test_datagrams_that_were_held_back_do_not_keep_a_silent_peer() -> None:
+    world = World(17)
+    one, other = world.pair()
+    world.spend(0.3)
+    world.keep_sent = True
+    world.link.cut = lambda source, target: source == 1
+    for _ in range(12):
+        other.hub.send(0, Lane.BEAT, b"held back")
+        world.spend(0.03)
+    world.link.cut = lambda source, target: False
+    held_back = [d for _, source, _, d in world.sent if source == other.address]
+    assert len(held_back) >= 12
+    world.spend(0.3)
+    assert not one.handler.down
+    del world.nodes[other.address]
+    taken = len(one.handler.messages)
+    for datagram in held_back:
+        world.post(other.address, one.address, datagram)
+        world.spend(0.1)
+    assert len(one.handler.messages) > taken, "they are authentic, and seen for the first time"
+    assert one.handler.down[0][1] == "silent"
+    assert not one.hub.connected(1)
+
+
+def test_a_late_datagram_is_life_if_it_is_the_newest() -> None:
+    world = World(18)
+    one, other = world.pair()
+    world.spend(0.3)
+    world.link.delay = 0.5
+    world.spend(0.55)
+    assert not one.handler.down
+    assert not other.handler.down
+
+
 def test_a_stopping_node_says_so() -> None:
     world = World(3)
     one, other = world.pair()

@@ -15,8 +15,8 @@ STREAMS_USED = 40
 def test_messages_longer_than_a_turn_do_not_take_all_credit_and_block_each_other() -> None:
     """Each of many streams gives way after a turn; the receiver's window is then full of
     beginnings, and none of them may wait for credit that only its own end would bring."""
-    out = OutgoingLane(1, 64 * MEBI, 2 * MEBI, WINDOW)
-    incoming = IncomingLane(1, WINDOW, 2 * MEBI)
+    out = OutgoingLane(1, 64 * MEBI, MEBI, WINDOW)
+    incoming = IncomingLane(1, WINDOW, MEBI)
     payloads = {stream: bytes([stream]) * LENGTH for stream in range(STREAMS_USED)}
     for stream, payload in payloads.items():
         assert out.push(stream, payload)
