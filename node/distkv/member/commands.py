@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distkv.core.replica import Replica
+from distkv.ids import Member
+from distkv.machine.holders import without_holders
 from distkv.machine.parsing import parse_command
 from distkv.member.messages import Forward, NotLeader
 from distkv.member.pending import PendingCommands
@@ -24,10 +26,13 @@ class CommandRouter:
         replica: Replica,
         pending: PendingCommands,
         send: Callable[[int, object], None],
+        replaced: Callable[[], list[Member]],
     ) -> None:
+        """`replaced()`: members in whose place another incarnation is connected now."""
         self.replica = replica
         self.pending = pending
         self._send = send
+        self._replaced = replaced
         self._addressee: object = None
         self._paused_until = 0.0
 
@@ -56,7 +61,7 @@ class CommandRouter:
         taken = self.pending.take_unsent(now, FORWARD_BYTES_MAX)
         if not taken:
             return False
-        if not self.replica.propose([pending.command for pending in taken]):
+        if not self.replica.propose(self._vouched([pending.command for pending in taken])):
             self.pending.refused(taken)
             self._paused_until = now + NOT_LEADER_PAUSE_SECONDS
             return False
@@ -71,10 +76,15 @@ class CommandRouter:
         """
         for command in message.commands:
             parse_command(command)
-        if self.replica.propose(message.commands):
+        if self.replica.propose(self._vouched(message.commands)):
             self.replica.hurry(sender)
         else:
             self._send(sender, NotLeader())
+
+    def _vouched(self, commands: Sequence[bytes]) -> Sequence[bytes]:
+        """What a leader may propose: no put counts a holder whose disk it knows to be lost."""
+        gone = self._replaced()
+        return [without_holders(command, gone) for command in commands] if gone else commands
 
     def on_not_leader(self, now: float) -> None:
         """The peer took nothing: wait for news of the leader, then send all again."""

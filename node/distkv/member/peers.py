@@ -37,6 +37,14 @@ class Peers:
         self.greetings.pop(peer.ordinal, None)
         return True
 
+    def replaced(self, configuration: Configuration) -> list[Member]:
+        """Members in whose place another incarnation is connected: their disks are lost."""
+        return [
+            member
+            for member in configuration.members
+            if member.ordinal in self.up and not self.is_up(member)
+        ]
+
     def members_up(self, configuration: Configuration) -> int:
         """Members that answer, oneself included if one is a member."""
         return sum(1 for member in configuration.members if self.is_up(member))

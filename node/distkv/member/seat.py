@@ -82,7 +82,7 @@ class Seat:
         self.pending = PendingCommands(self.options.resend_after, self.options.pending_commands_max)
         self.healer = Healer(self)
         self.reads = ReadRounds(self.options.pending_reads_max, self.boot)
-        self.router = CommandRouter(self.replica, self.pending, self._send)
+        self.router = CommandRouter(self.replica, self.pending, self._send, self._replaced)
         self.data = DataPlane(
             self.kernel,
             owner.engine,
@@ -152,6 +152,9 @@ class Seat:
 
     def _send(self, ordinal: int, message: object) -> None:
         self.owner.send(ordinal, message)
+
+    def _replaced(self) -> list[Member]:
+        return self.owner.peers.replaced(self.machine.configuration)
 
     @property
     def missing(self) -> int | None:
