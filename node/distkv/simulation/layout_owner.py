@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 EVERY = 0.1
 NODES_MAX = 7
 """Of a layout that is asked for, unless the world began with more."""
-LOST, LATE, UNANSWERED = 0.04, 0.1, 0.16
+LOST, LATE, UNANSWERED = 0.04, 0.14, 0.2
 """Bounds of the fate of one request while there are faults."""
+TURN_BACK = 0.4
+"""Chance that the owner gives up what it asks for, if the answer is late."""
 DEATH = 0.01
 """Chance that the owner's process dies, at each thing it does."""
 KILL = 0.3
@@ -98,7 +100,9 @@ class LayoutOwner:
         """What is missing until the last order is carried out; empty: nothing."""
         progress = self._relayout.progress()
         if progress["wanted"] is None:
-            return ""
+            newest = self._world.checker.layouts.write_epoch
+            found = Layout(newest.data_shards, newest.parity_shards)
+            return "" if found == self.last else f"the layout is {found} instead of {self.last}"
         return f"the layout {self.last} is wanted: {progress['doing']}"
 
     def _look(self) -> None:
@@ -179,14 +183,23 @@ class LayoutOwner:
         if fate < LOST:
             return Answer(0, "timed out")
         if fate < LATE and method == "POST":
-            delay = self._rng.choice((0.05, 0.5, 2.0))
+            delay = self._rng.choice((0.05, 0.5, 2.0, 4.0))
             world.after(delay, lambda: self._late(host, request))
+            self._perhaps_turn_back()
             return Answer(0, "timed out")
         answer = self._arrive(host, method, request)
         self._perhaps_die()
         return Answer(0, "the answer is lost") if fate < UNANSWERED else answer
 
+    def _perhaps_turn_back(self) -> None:
+        """Nobody answers: the owner changes its mind, while its request may yet be heard."""
+        if self._rng.random() < TURN_BACK:
+            back = self.files.identity().layout
+            self._world.after(0.0, lambda: self.order(back))
+
     def _late(self, host: Host, request: str) -> None:
+        if self._calm:
+            return
         answer = self._arrive(host, "POST", request)
         self._world.note(f"a late request for a layout reaches node {host.ordinal}: {answer}")
 

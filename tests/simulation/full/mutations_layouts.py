@@ -7,7 +7,6 @@ from typing import Any
 from simulation.full import mutations_healing as healing
 from simulation.full.mutating import Patch, mutation
 
-from distkv.core.leader import Leader
 from distkv.core.shared import Shared
 from distkv.local.directory import Layout
 from distkv.local.relayout import Relayout
@@ -80,20 +79,6 @@ def surplus_leaves_before_retire(patch: Patch) -> None:
         await original(self, seen._replace(body=seen.body | {"changing": False}), wanted)
 
     patch(Relayout, "_finish", finish)
-
-
-@mutation
-def nothing_held_before_going_on(patch: Patch) -> None:
-    """After a change the leader goes on before f + 1 of the new members hold what was chosen."""
-    original = Leader._may_propose
-
-    def may_propose(self: Leader) -> bool:
-        if original(self):
-            return True
-        self._hold = 0
-        return original(self)
-
-    patch(Leader, "_may_propose", may_propose)
 
 
 @mutation
