@@ -223,8 +223,14 @@ def _push(api: AdminApi, wanted: Layout, named: tuple[str, ...]) -> str:
     deadline = time.monotonic() + PATIENCE_SECONDS
     reason = ""
     while True:
-        members = _members(_newest(api), wanted, chosen)
-        request = {"owner": api.owner(), **wanted._asdict(), "members": members}
+        newest = _newest(api)
+        members = _members(newest, wanted, chosen)
+        request = {
+            "owner": api.owner(),
+            **wanted._asdict(),
+            "members": members,
+            "epoch": newest["epoch"],
+        }
         try:
             answer = api.leader("POST", "/v1/admin/layout", request)
             if answer["done"]:

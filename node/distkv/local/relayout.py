@@ -11,7 +11,8 @@ the next `up`, and a change is reversed half-way by wanting the old numbers:
 
 A push that was not seen to be applied may still come true later, under another leader. Before
 anything is done that it would contradict, an epoch of its own ends it: the next epoch has one
-number more, so the older push is refused at apply (`pushed` remembers under which epoch).
+number more, so the older push is refused at apply (`pushed` remembers under which epoch), and
+by the leader if it is as late as that: a request names the epoch that it follows.
 """
 
 from __future__ import annotations
@@ -178,6 +179,7 @@ class Relayout:
             "parity_shards": wanted.parity_shards,
             "members": list(enumerate(members)),
             "again": again,
+            "epoch": seen.body["epoch"],
         }
         answer = await self._hands.ask_admin(seen.leader, "POST", "/v1/admin/layout", request)
         if answer.status in (400, 403):

@@ -38,12 +38,20 @@ LAYOUTS_MAX = 4
 
 
 def change(
-    seat: Seat, owner: str, k: int, m: int, members: tuple[Member, ...], again: bool = False
+    seat: Seat,
+    owner: str,
+    k: int,
+    m: int,
+    members: tuple[Member, ...],
+    again: bool = False,
+    epoch: int | None = None,
 ) -> bool:
     """Propose a new write epoch. True: the newest layout is this one already.
 
     `again`: begin an epoch even so. That ends whatever was proposed before for the same
     number: an owner that turns back needs it while its earlier push may still come true.
+    `epoch`: the newest one when this was asked for; a request that comes later than the next
+    epoch, whatever its owner wants by then, is refused.
     Raises BadRequest, ForeignOwner, NotTheLeader, NotYet, NotFormed; nothing was changed then.
     """
     check_owner(seat, owner)
@@ -54,6 +62,11 @@ def change(
     check_leader(seat)
     if not again and wanted._replace(epoch=newest.epoch) == newest:
         return True
+    if epoch is not None and epoch != membership.epoch:
+        raise NotYet(
+            f"the newest epoch is {membership.epoch}, and this was asked for when it was {epoch}: "
+            "look again"
+        )
     if len(membership.layouts) >= LAYOUTS_MAX:
         raise NotYet(
             f"records still name the epochs {sorted(membership.layouts)}: wait until the oldest "

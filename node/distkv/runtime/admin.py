@@ -109,7 +109,8 @@ class Admin:
 
     def change_layout(self, body: Any) -> Answer:
         """POST /v1/admin/layout {owner, data_shards, parity_shards, members: [[ordinal,
-        incarnation], ...], again: false}, to the leader: a new layout, named by all its members.
+        incarnation], ...], again: false, epoch: null}, to the leader: a new layout, named by all
+        its members.
 
         Answers {"epoch": number, "done": bool}: `epoch` is the newest applied one, `done` says
         that it is the wanted layout already; else it was proposed: repeat the request (which is
@@ -119,14 +120,16 @@ class Admin:
         directories at the next ordinals: they show up under "waiting" and must be caught up.
         To go back half-way, ask for the old numbers; `again` begins an epoch even if the newest
         layout has these numbers, which ends a request that was answered by nobody: without it
-        that one may still come true (an epoch's number is used once).
+        that one may still come true (an epoch's number is used once). `epoch`: the newest one
+        that the caller saw; the request is refused if there is a newer one when it arrives, so
+        one that is late does not come true when its sender wants something else.
 
         Refused, and nothing changed: 400 `bad_request` names the field (a member that does not
         hold its ordinal: replace it first; k + m that does not match members; a removed
         incarnation); 403 `foreign_owner`; 409 `not_leader` names the leader; 409 `not_yet`
-        says what to wait for (a joiner that lags, too few members up, shards missing beyond
-        what a layout bears, a full disk, another change under way, leadership handed over);
-        503 `not_formed`.
+        says what to wait for (another epoch than the caller saw, a joiner that lags, too few
+        members up, shards missing beyond what a layout bears, a full disk, another change
+        under way, leadership handed over); 503 `not_formed`.
         """
         body = _object(body)
         seat = self._member.seat
@@ -137,7 +140,8 @@ class Admin:
         again = body.get("again", False)
         if type(again) is not bool:
             raise BadRequest("again must be true or false")
-        done = layouts.change(seat, _text(body, "owner"), k, m, members, again)
+        epoch = None if body.get("epoch") is None else _whole(body, "epoch")
+        done = layouts.change(seat, _text(body, "owner"), k, m, members, again, epoch)
         return {"epoch": seat.machine.membership.epoch, "done": done}
 
     def layout(self) -> Answer:

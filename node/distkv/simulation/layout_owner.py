@@ -75,6 +75,7 @@ class LayoutOwner:
         self.files = OwnerFiles(world.data_shards, world.parity_shards, world.cluster)
         self._relayout = self._started()
         self._past = [self.last]
+        self.turn_back = TURN_BACK
         self.orders = 0
         self.done = 0
         """Changes that were completed."""
@@ -193,7 +194,7 @@ class LayoutOwner:
 
     def _perhaps_turn_back(self) -> None:
         """Nobody answers: the owner changes its mind, while its request may yet be heard."""
-        if self._rng.random() < TURN_BACK:
+        if self._rng.random() < self.turn_back:
             back = self.files.identity().layout
             self._world.after(0.0, lambda: self.order(back))
 

@@ -63,6 +63,7 @@ def change_layout(observed: Observed, record: Record, leader: int | None) -> Lay
         "data_shards": spec.data_shards,
         "parity_shards": spec.parity_shards,
         "members": members,
+        "epoch": int(progress["epoch"]),
     }
     command = Command(leader, LAYOUT_PATH, body, f"changing the layout {text}")
     return LayoutChange(replicas, (command,), f"the layout changes {text}")

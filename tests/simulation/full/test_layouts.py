@@ -45,6 +45,7 @@ def test_three_and_two_to_four_and_two_to_two_and_one_while_nodes_die(seed: int)
     )
     world = World(seed, (3, 2), faults)
     owner = world.layouts
+    owner.turn_back = 0.0
 
     def second() -> None:
         if owner.done or world.now > 6.0:

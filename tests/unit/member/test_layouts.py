@@ -68,6 +68,20 @@ def test_growing_and_going_back_retires_what_no_record_names() -> None:
     refused(alone, NotYet, "another change", 2, 1)
 
 
+def test_a_request_that_follows_an_older_epoch_is_refused() -> None:
+    alone = Alone()
+    alone.appear(1)
+    members = (Seated(0, 100), Seated(1, 101))
+    before = alone.seat.machine.membership.epoch
+    with pytest.raises(NotYet, match=f"epoch is {before}, and this was asked for when it was 0"):
+        layouts.change(alone.seat, "owner", 2, 0, members, epoch=0)
+    assert not layouts.change(alone.seat, "owner", 2, 0, members, epoch=before)
+    alone.until(lambda: alone.seat.machine.membership.epoch == before + 1)
+    with pytest.raises(NotYet, match="look again"):
+        layouts.change(alone.seat, "owner", 1, 0, members[:1], epoch=before)
+    assert layouts.change(alone.seat, "owner", 2, 0, members, epoch=before), "it is so already"
+
+
 def test_a_replacement_of_an_unknown_seat_is_refused() -> None:
     alone = Alone()
     with pytest.raises(BadRequest, match="between 0 and 0"):
