@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from distkv_operator.names import REPLACE_ANNOTATION, Names, replacements, replacements_text
+from distkv_operator.names import (
+    INCARNATION_ANNOTATION,
+    REPLACE_ANNOTATION,
+    Names,
+    replacements,
+    replacements_text,
+)
 from distkv_operator.planning.budget import Budget
-from distkv_operator.planning.observed import Observed
+from distkv_operator.planning.observed import Observed, annotations_of
 from distkv_operator.planning.record import Holder, Record
 from distkv_operator.planning.seats import (
+    BROKEN,
     CATCHING_UP,
     HOST_GONE,
     REFILLING,
@@ -50,7 +57,7 @@ def heal(
     updated = _follow(record, members)
     if not updated.same(record):
         steps.append(WriteRecord(updated))
-    busy = {s.ordinal for s in members if s.word in (CATCHING_UP, REFILLING)}
+    busy = {s.ordinal for s in members if _comes_back(s, record)}
     for state in members:
         if state.is_stranger:
             step, note = _admit(updated, state, leader, asked)
@@ -60,7 +67,7 @@ def heal(
                 busy.add(state.ordinal)
     given_up: tuple[Step, ...] = ()
     for state in members:
-        why = _why_give_up(state, asked)
+        why = _why_give_up(updated, state, asked)
         if why is None:
             continue
         blocked = _blocked(state, busy, budget, leader, bool(given_up))
@@ -122,12 +129,24 @@ def _admit(
     return command, "a fresh directory is being admitted"
 
 
-def _why_give_up(state: SeatState, asked: Mapping[int, int]) -> str | None:
+def _comes_back(state: SeatState, record: Record) -> bool:
+    """Whether it is being refilled, or its volume was given up and the next one is on its way."""
+    if state.word in (CATCHING_UP, REFILLING):
+        return True
+    if state.word in (UNPLACED, BROKEN, HOST_GONE):
+        return False  # who knows when
+    seat, holder = state.seat, record.members.get(state.ordinal)
+    if seat.claim is None or (seat.claim_is_terminating and (not seat.pod or seat.is_terminating)):
+        return True
+    return holder is not None and holder.claim not in ("", seat.claim_uid)
+
+
+def _why_give_up(record: Record, state: SeatState, asked: Mapping[int, int]) -> str | None:
     """Why this member's volume could be given up; None: there is no reason to."""
     seat = state.seat
     if seat.claim is None or state.is_stranger or state.member is None:
         return None
-    if asked.get(state.ordinal) == state.member:
+    if asked.get(state.ordinal) == state.member and _has_its_volume(record, state):
         return "a person said that it is lost"
     if seat.claim_is_terminating and seat.pod is not None:
         return "its claim was deleted"
@@ -138,6 +157,16 @@ def _why_give_up(state: SeatState, asked: Mapping[int, int]) -> str | None:
     if state.word == UNPLACED and seat.volume_host and host_is_out:
         return state.sentence
     return None
+
+
+def _has_its_volume(record: Record, state: SeatState) -> bool:
+    """Whether the claim is the member's, and not the one that came after it was given up."""
+    seat, holder = state.seat, record.members.get(state.ordinal)
+    if seat.report.incarnation == state.member:
+        return True
+    if holder is not None and holder.incarnation == state.member and holder.claim:
+        return holder.claim == seat.claim_uid
+    return annotations_of(seat.claim).get(INCARNATION_ANNOTATION) == str(state.member)
 
 
 def _wait(observed: Observed, state: SeatState, asked: Mapping[int, int]) -> str:

@@ -109,7 +109,8 @@ def _progressing(
         for ordinal, note in sorted(healing.notes.items())
     )
     if notes:
-        return Said("Progressing", bool(healing.steps), "Healing", notes)
+        moves = bool(healing.steps) or rolling.step is not None
+        return Said("Progressing", moves, "Healing", notes)
     if layout.message:
         return Said("Progressing", True, "ChangingLayout", layout.message)
     if rolling.outdated:

@@ -192,11 +192,22 @@ def applied_again(world: World) -> None:
     world.put("distkvclusters", fresh)
 
 
+def given_up_by_a_person(world: World) -> None:
+    """The annotation stays, as people leave it."""
+    claim = world.objects["persistentvolumeclaims", "data-store-2"]
+    old = world.nodes.incarnations[claim["metadata"]["uid"]]
+    meta = world.objects["distkvclusters", NAME]["metadata"]
+    meta["annotations"] = {"distkv.io/replace": f"2={old}"}
+
+
 STORIES = {
     "a child deleted": Story(nothing, 0, {}),
     "pod and claim lost": Story(pod_and_claim_lost, 1, {}),
     "claim deleted": Story(claim_deleted, 1, {"pods/store-1": 1}),
     "host lost": Story(host_lost, 1, {"pods/store-1": 1, "persistentvolumeclaims/data-store-1": 1}),
+    "given up by a person": Story(
+        given_up_by_a_person, 1, {"pods/store-2": 1, "persistentvolumeclaims/data-store-2": 1}
+    ),
     "two hosts lost": Story(
         two_hosts_lost,
         2,

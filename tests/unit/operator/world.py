@@ -246,6 +246,7 @@ class World:
                 pod = {"metadata": clone(template["metadata"]), "spec": template["spec"]}
                 pod["metadata"] |= {"name": pod_name}
                 self.put("pods", clone(pod) | {"status": {"phase": "Pending"}})
+                continue  # placed and started with the next step
             self._run_pod(self.objects["pods", pod_name], claim)
 
     def _run_pod(self, pod: Manifest, claim: Manifest) -> None:

@@ -1,0 +1,157 @@
+"""A change of k and m: what the leader's word leads to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from distkv_operator.planning.layout import LayoutChange, change_layout
+from distkv_operator.planning.observed import Observed
+from distkv_operator.planning.steps import Apply, Command, DeleteClaim
+
+from .support import (
+    SILENT,
+    claim,
+    condition,
+    incarnation,
+    judged,
+    planned,
+    pod,
+    progress,
+    record,
+    said,
+    seat,
+    settled,
+    taken,
+)
+
+GROWN = {"dataShards": 4, "parityShards": 3}
+SHRUNK = {"dataShards": 2, "parityShards": 1}
+NOBODY: dict[str, Any] = {"pod": None, "claim": None, "host": None, "report": SILENT}
+
+
+def joining(ordinal: int, **changes: Any) -> dict[str, Any]:
+    found = {"ordinal": ordinal, "incarnation": incarnation(ordinal), "caught_up": True}
+    return found | changes
+
+
+def changing(observed: Observed) -> LayoutChange:
+    assert observed.record is not None
+    return change_layout(observed, observed.record, judged(observed)[2])
+
+
+def test_nothing_to_change() -> None:
+    assert changing(settled()) == LayoutChange(5)
+
+
+def test_growing_needs_the_pods_first() -> None:
+    found = changing(settled(spec=GROWN))
+    assert (found.replicas, found.steps) == (7, ())
+    assert "nodes 5, 6 have to start and catch up first" in found.message
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        [joining(5)],
+        [joining(5), joining(6, caught_up=False)],
+        [joining(5), joining(6, removed=True)],
+    ],
+    ids=["one", "behind", "removed"],
+)
+def test_growing_waits_until_all_have_caught_up(half: list[dict[str, Any]]) -> None:
+    found = changing(settled(spec=GROWN, layout_progress=progress(waiting=half)))
+    assert found.steps == ()
+    assert "node" in found.message
+
+
+def test_growing_names_all_members() -> None:
+    ready = progress(waiting=[joining(5), joining(6)])
+    (step,) = changing(settled(spec=GROWN, layout_progress=ready)).steps
+    assert isinstance(step, Command)
+    assert step.ordinal == 0
+    assert step.body == {
+        "owner": record().owner,
+        "data_shards": 4,
+        "parity_shards": 3,
+        "members": [[o, incarnation(o)] for o in range(7)],
+    }
+
+
+def test_shrinking_keeps_the_pods_until_the_leader_lets_them_go() -> None:
+    found = changing(settled(spec=SHRUNK))
+    (step,) = found.steps
+    assert isinstance(step, Command)
+    assert step.body["members"] == [[o, incarnation(o)] for o in range(3)]
+    assert found.replicas == 5
+    three = {o: incarnation(o) for o in range(3)}
+    seats = [seat(o, said(o, k=2, members=three, epoch=2, leads=o == 0)) for o in range(5)]
+    leaving = [[3, incarnation(3)], [4, incarnation(4)]]
+    moving = progress(3, 2, changing=True, leaving=leaving, records_left=8, bytes_left=99)
+    found = changing(settled(*seats, spec=SHRUNK, layout_progress=moving))
+    assert (found.replicas, found.steps) == (5, ())
+    assert "8 records (99 bytes)" in found.message
+    done = settled(*seats, spec=SHRUNK, layout_progress=progress(3, 2))
+    assert changing(done).replicas == 3
+    assert taken(changing(done).steps) == [], "their pods are there"
+
+
+def test_the_claims_of_nodes_that_left_go_when_their_pods_are_gone() -> None:
+    three = {o: incarnation(o) for o in range(3)}
+    seats = [seat(o, said(o, k=2, members=three, epoch=2, leads=o == 0)) for o in range(3)]
+    seats += [seat(3, SILENT, pod=None), seat(4, SILENT)]
+    found = changing(settled(*seats, spec=SHRUNK, layout_progress=progress(3, 2)))
+    (step,) = found.steps
+    assert isinstance(step, DeleteClaim)
+    assert step.uid == "claim-3"
+
+
+def test_a_node_that_left_and_speaks_of_the_old_layout_misleads_nobody() -> None:
+    three = {o: incarnation(o) for o in range(3)}
+    seats = [seat(o, said(o, k=2, members=three, epoch=2, leads=o == 0)) for o in range(3)]
+    seats += [seat(o, said(o, serving=False, state="removed", applied=99)) for o in (3, 4)]
+    observed = settled(*seats, spec=SHRUNK, layout_progress=progress(3, 2))
+    assert observed.nodes == 3
+    assert changing(observed).replicas == 3
+    assert condition(planned(observed), "QuorumHealthy").status is True
+
+
+def test_without_the_leaders_word_nothing_is_scaled_down() -> None:
+    grown = settled(spec=SHRUNK, layout_progress=None)
+    assert changing(grown) == LayoutChange(5, is_known=False)
+    children = {key: child for key, child in grown.children.items() if key[0] != "StatefulSet"}
+    silent = tuple(replace(each, report=SILENT) for each in grown.seats)
+    orphaned = replace(grown, children=children, seats=silent)
+    assert orphaned.nodes == 3
+    assert changing(orphaned).replicas == 5, "the StatefulSet is gone, its pods are there"
+    podless = replace(orphaned, seats=tuple(replace(s, pod=None) for s in silent))
+    assert changing(podless).replicas == 5, "the record knows of five"
+
+
+def test_an_unknown_layout_is_not_settled() -> None:
+    found = planned(settled(layout_progress=None))
+    assert not found.is_settled
+    assert condition(found, "Progressing").reason == "LayoutUnknown"
+    assert planned(settled()).is_settled
+
+
+def test_a_change_taken_back_half_way_removes_the_pods_that_came_for_it() -> None:
+    new = [seat(o, SILENT, pod=pod(o), claim=claim(o)) for o in (5, 6)]
+    observed = settled(*new, layout_progress=progress(waiting=[joining(5), joining(6)]))
+    assert changing(observed) == LayoutChange(5)
+
+
+def test_the_statefulset_follows() -> None:
+    steps = planned(settled(spec=GROWN)).steps
+    (sets,) = [
+        s.manifest for s in steps if isinstance(s, Apply) and s.manifest["kind"] == "StatefulSet"
+    ]
+    assert sets["spec"]["replicas"] == 7
+
+
+def test_the_condition_says_what_is_under_way() -> None:
+    found = planned(settled(spec=GROWN))
+    assert condition(found, "Progressing").reason == "ChangingLayout"
+    assert "from 3+2 to 4+3" in condition(found, "Progressing").message
