@@ -145,7 +145,13 @@ def seat(ordinal: int, report: NodeReport | None = None, **changes: Any) -> Seat
 
 def progress(nodes: int = 5, k: int = 3, **changes: Any) -> Manifest:
     """The leader's word on layouts: nothing changes."""
-    found = {"leads": True, "data_shards": k, "parity_shards": nodes - k, "changing": False}
+    found = {
+        "leads": True,
+        "epoch": 1,
+        "data_shards": k,
+        "parity_shards": nodes - k,
+        "changing": False,
+    }
     found["members"] = [[o, incarnation(o)] for o in range(nodes)]  # type: ignore[assignment]
     return (
         found

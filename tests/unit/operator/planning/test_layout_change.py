@@ -77,6 +77,7 @@ def test_growing_names_all_members() -> None:
         "data_shards": 4,
         "parity_shards": 3,
         "members": [[o, incarnation(o)] for o in range(7)],
+        "epoch": 1,
     }
 
 
