@@ -1,14 +1,18 @@
 """Bit rot in what is not a shard: records, names, and chosen entries of the log.
 
-Nothing of the promise is used up by it: the node itself, or a peer, has what it takes to mend
-it. An entry that is accepted and not known to be chosen is another matter: a node that lost
-one must not vote, which is `tests/unit/core/test_damaged_log.py`.
+Nothing of the promise is used up by it while a peer's state is whole: it, or the node itself,
+has what it takes to mend it. A state is replaced whole, so once every node has damaged rows,
+others on each, nobody can give one (world 185: two nodes). That is beyond what is promised,
+and is left out here. An entry that is accepted and not known to be chosen is another matter: a
+node that lost one must not vote, which is `tests/unit/core/test_damaged_log.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from distkv.machine.snapshot import TABLES
 from distkv.simulation.disk import Disk
 from distkv.storage.base import CorruptRow, Table
 
@@ -28,13 +32,20 @@ def strike(world: World, host: Host) -> None:
     keys = host.engine.keys(table, b"", end, 1 << 30)
     if keys:
         key = world.rng.choice(keys)
+        if table in TABLES and not any(_whole(h) for h in world.hosts if h is not host):
+            return
         world.note(f"rot in {table.name} at {host.ordinal}")
         host.engine.rot(table, key)
 
 
-def rotten(host: Host) -> str:
+def _whole(host: Host) -> bool:
+    """Whether its disk, in use or not, holds a state without a damaged row."""
+    return Disk(host.engine).applied > 0 and not rotten(host, TABLES)
+
+
+def rotten(host: Host, tables: Iterable[Table] = Table) -> str:
     """What scrubbing has not mended yet."""
-    for table in Table:
+    for table in tables:
         for key in host.engine.keys(table, b"", None, 1 << 30):
             try:
                 host.engine.get(table, key)
