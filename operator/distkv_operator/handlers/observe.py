@@ -133,7 +133,13 @@ class Observer:
         if not token:
             return NodeReport("the Secret of the admin token is missing")
         answer = await self._nodes.ask(place, token, "GET", STATUS_PATH)
-        return NodeReport("", answer.body) if answer.ok else NodeReport(answer.reason)
+        if not answer.ok:
+            return NodeReport(answer.reason)
+        there = answer.body.get("ordinal")
+        if there is not None and there != seat.ordinal:
+            # The pod is gone since it was listed, and another has its address.
+            return NodeReport(f"node {there} answers at its address")
+        return NodeReport("", answer.body)
 
     async def _layout_progress(
         self,

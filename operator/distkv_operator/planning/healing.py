@@ -118,8 +118,8 @@ def _admit(
     is_other_claim = bool(recorded) and recorded != state.seat.claim_uid
     if not is_other_claim and asked.get(ordinal) != old:
         return None, (
-            "its directory is empty although its claim is the one it had before: a failed mount "
-            "looks the same. If the data are really gone: kubectl annotate --overwrite dkv "
+            f"its directory is empty although {_same(recorded)}: a failed mount looks the same. "
+            "If the data are really gone: kubectl annotate --overwrite dkv "
             f"{REPLACE_ANNOTATION}={replacements_text({ordinal: old})}"
         )
     if leader is None:
@@ -127,6 +127,12 @@ def _admit(
     body = {"owner": record.owner, "ordinal": ordinal, "old": old, "new": new}
     command = Command(leader, "/v1/admin/replace", body, f"admitting node {ordinal}")
     return command, "a fresh directory is being admitted"
+
+
+def _same(recorded: str) -> str:
+    if recorded:
+        return "its claim is the one it had before"
+    return "nobody recorded another claim that it had before"
 
 
 def _comes_back(state: SeatState, record: Record) -> bool:

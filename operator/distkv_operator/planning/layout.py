@@ -28,6 +28,8 @@ class LayoutChange:
     replicas: int
     steps: tuple[Step, ...] = ()
     message: str = ""
+    under_way: bool = False
+    """A layout is being changed, not only wanted: nothing is rolled meanwhile."""
     is_known: bool = True
     """The leader said how far layouts are: without its word nothing is changed or rolled."""
 
@@ -44,7 +46,7 @@ def change_layout(observed: Observed, record: Record, leader: int | None) -> Lay
     wanted = (spec.data_shards, spec.parity_shards)
     if in_force == wanted:
         if progress.get("changing"):
-            return LayoutChange(seated, message=_restriping(progress, wanted))
+            return LayoutChange(seated, (), _restriping(progress, wanted), under_way=True)
         return LayoutChange(seated, _left_behind(observed, seated))
     replicas = max(seated, spec.nodes)
     joining = _joining(progress, nodes, spec.nodes)
@@ -55,6 +57,7 @@ def change_layout(observed: Observed, record: Record, leader: int | None) -> Lay
         return LayoutChange(
             replicas,
             message=f"the layout changes {text}: nodes {names} have to start and catch up first",
+            under_way=bool(progress.get("changing")),
         )
     members = [[int(o), int(i)] for o, i in progress["members"]][: spec.nodes]
     members += [[ordinal, joining[ordinal]] for ordinal in range(nodes, spec.nodes)]
@@ -66,7 +69,7 @@ def change_layout(observed: Observed, record: Record, leader: int | None) -> Lay
         "epoch": int(progress["epoch"]),
     }
     command = Command(leader, LAYOUT_PATH, body, f"changing the layout {text}")
-    return LayoutChange(replicas, (command,), f"the layout changes {text}")
+    return LayoutChange(replicas, (command,), f"the layout changes {text}", under_way=True)
 
 
 def _seated(progress: Mapping[str, Any] | None, nodes: int) -> int:

@@ -6,7 +6,7 @@ in a round. A step that fails does not keep the later ones from being tried.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distkv_operator.builders import Context, OperatorPlace, fingerprint
 from distkv_operator.names import PAUSED_ANNOTATION, Names
@@ -17,7 +17,7 @@ from distkv_operator.planning.formation import Formation, form
 from distkv_operator.planning.healing import Healing, heal
 from distkv_operator.planning.layout import LayoutChange, change_layout
 from distkv_operator.planning.observed import Observed
-from distkv_operator.planning.rolling import Roll, roll
+from distkv_operator.planning.rolling import Roll, roll, roll_newcomers
 from distkv_operator.planning.seats import SeatState, leader_of, states
 from distkv_operator.planning.secrets import Fresh, secret_steps
 from distkv_operator.planning.steps import Step
@@ -86,10 +86,13 @@ def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
         if record.formed:
             healing = heal(observed, record, seats, spent, leader)
         steps += [*formation.steps, *storage.steps, *healing.steps, *layout.steps]
-        if formation.reason == "Formed" and layout.is_known and not layout.message:
-            rolling = roll(observed, fingerprint(observed.cluster, context), seats, spent, leader)
+        if formation.reason == "Formed":
+            mark = fingerprint(observed.cluster, context)
+            rolling = _beside(roll(observed, mark, seats, spent, leader), layout)
             if rolling.step is not None and not healing.disrupts:
                 steps.append(rolling.step)
+            newcomer = roll_newcomers(observed, mark, seats, layout)
+            steps += [] if newcomer is None else [newcomer]
     elif not formation.holds:
         steps += formation.steps
     return Plan(
@@ -113,6 +116,15 @@ def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
             _key_condition(key_missing),
         ),
     )
+
+
+def _beside(rolling: Roll, layout: LayoutChange) -> Roll:
+    """What of a roll may be done at this stage of a layout."""
+    if rolling.harmless or (layout.is_known and not layout.under_way):
+        return rolling
+    if rolling.step is None:
+        return rolling
+    return replace(rolling, step=None, message="pods are replaced once the layout is settled")
 
 
 def paused(observed: Observed) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from distkv_operator.names import FINGERPRINT_ANNOTATION, Names
 from distkv_operator.planning.budget import Budget
+from distkv_operator.planning.layout import LayoutChange
 from distkv_operator.planning.observed import Observed, annotations_of
 from distkv_operator.planning.seats import NOT_SERVING, SILENT, STARTING, SeatState
 from distkv_operator.planning.steps import DeletePod
@@ -27,6 +28,8 @@ class Roll:
     outdated: tuple[int, ...] = ()
     step: DeletePod | None = None
     message: str = ""
+    harmless: bool = False
+    """`step` takes nothing away: that pod does not serve, and its template is the reason."""
     stuck: bool = False
     """A pod with the new template does not work: somebody has to look at the specification."""
 
@@ -55,8 +58,23 @@ def roll(
     for state in outdated:
         if state.seat.is_broken:
             why = f"it cannot start ({state.sentence}) and has an old template"
-            return Roll(ordinals, _delete(observed, state, why), f"replacing node {state.ordinal}")
+            step = _delete(observed, state, why)
+            return Roll(ordinals, step, f"replacing node {state.ordinal}", harmless=True)
     return _next(observed, states, outdated, ordinals, fingerprint, budget, leader)
+
+
+def roll_newcomers(
+    observed: Observed, fingerprint: str, states: Sequence[SeatState], layout: LayoutChange
+) -> DeletePod | None:
+    """A pod that waits for a seat in the next layout, and was started with an old template: with
+    that it may never come so far."""
+    if layout.under_way or not layout.is_known or _live_fingerprint(observed) != fingerprint:
+        return None
+    for state in states[observed.nodes : layout.replicas]:
+        seat = state.seat
+        if seat.pod is not None and not seat.is_terminating and _fingerprint(state) != fingerprint:
+            return _delete(observed, state, "it gets the new template, and has no seat yet")
+    return None
 
 
 def _next(
@@ -73,7 +91,7 @@ def _next(
     if useless is not None:
         why = f"it does not serve ({useless.sentence or useless.word}) and has an old template"
         step = _delete(observed, useless, why)
-        return Roll(ordinals, step, f"replacing node {useless.ordinal}; {left}")
+        return Roll(ordinals, step, f"replacing node {useless.ordinal}; {left}", harmless=True)
     for state in states[: observed.nodes]:
         if state.is_healthy:
             continue
@@ -99,13 +117,14 @@ def _next(
 
 
 def _useless(members: Sequence[SeatState], outdated: Sequence[SeatState]) -> SeatState | None:
-    """The only member that is not whole, if it runs with an old template and does not serve: its
-    template may be the reason, and to delete its pod takes nothing away. Where no failure is
-    tolerated the others lack a quorum because of it."""
+    """The last of those that are not whole, if all of these run with an old template and do not
+    serve: their template may be the reason, and to delete such a pod takes nothing away. (A silent
+    one may serve others.) Where no failure is tolerated the rest lacks a quorum because of them."""
     ailing = [s for s in members if not (s.is_healthy or s.seat.report.state == NO_QUORUM)]
-    if len(ailing) != 1 or ailing[0] not in outdated:
-        return None
-    return ailing[0] if ailing[0].word in (NOT_SERVING, SILENT, STARTING) else None
+    words = (NOT_SERVING, STARTING) if len(ailing) > 1 else (NOT_SERVING, STARTING, SILENT)
+    if all(state in outdated and state.word in words for state in ailing):
+        return max(ailing, key=lambda state: state.ordinal, default=None)
+    return None
 
 
 def _delete(observed: Observed, state: SeatState, why: str) -> DeletePod:

@@ -107,6 +107,10 @@ class Nodes:
     def _is_whole(self, ordinal: int) -> bool:
         return self._state(ordinal)[0] == "serving" and ordinal not in self.missing
 
+    def is_sure(self, ordinal: int) -> bool:
+        """It serves, and is known to lack nothing."""
+        return self._is_whole(ordinal) and self._has_counted(ordinal)
+
     def check_loss(self, plural: str, name: str) -> None:
         """What the operator takes away must be bearable, whatever the nodes have told it."""
         ordinal = int(name.rpartition("-")[2])
@@ -115,7 +119,7 @@ class Nodes:
             assert ordinal not in self.leaving or plural == "pods", "its shards are still needed"
             return
         others = [o for o in members if o != ordinal]
-        whole = [o for o in others if self._is_whole(o) and self._has_counted(o)]
+        whole = [o for o in others if self.is_sure(o)]
         if plural == "persistentvolumeclaims" and members[ordinal] == self.incarnation(ordinal):
             assert len(whole) >= self.layout[0], f"{name}: the others' shards would not do"
         if plural == "pods" and self._is_whole(ordinal):
@@ -134,7 +138,7 @@ class Nodes:
         """What the leader knows of all."""
         members = self.members or {}
         serving = [o for o in members if self._state(o)[0] == "serving"]
-        sure = [o for o in serving if self._is_whole(o) and self._has_counted(o)]
+        sure = [o for o in serving if self.is_sure(o)]
         possible = sure + [o for o in serving if not self._has_counted(o)]
         low, high = (
             max(0, min(len(found) - self.layout[0], len(serving) - 1)) for found in (sure, possible)
@@ -149,6 +153,7 @@ class Nodes:
         """/v1/admin/status."""
         state, detail = self._state(ordinal)
         own: Manifest = {"cluster": self.config_cluster(), "incarnation": self.incarnation(ordinal)}
+        own |= {"ordinal": ordinal}
         own |= {"state": state, "detail": detail, "formed": False, "serving": False, "role": "none"}
         if self.members is None:
             return own
@@ -227,6 +232,7 @@ class Nodes:
             "waiting": [
                 {"ordinal": o, "incarnation": self.incarnation(o), "caught_up": True}
                 for o in waiting
+                if self._state(o)[0] != "starting"
             ],
         }
 
@@ -234,10 +240,14 @@ class Nodes:
         assert self.members is not None
         if asked != self.leader():
             raise Refused(409, "not_leader")
+        if body["epoch"] != self.epoch:
+            raise Refused(409, "another layout is in force")
         if self.restriping or self.missing:
             raise Refused(409, "not_yet")
         members = dict(body["members"])
-        assert all(self.incarnation(o) == i for o, i in members.items()), "a stranger"
+        for ordinal, incarnation in members.items():
+            seated = self.members.get(ordinal)
+            assert incarnation == (seated or self.incarnation(ordinal)), "a stranger"
         assert sorted(members) == list(range(body["data_shards"] + body["parity_shards"]))
         self.leaving = {o: i for o, i in self.members.items() if o not in members}
         self.members, self.layout = members, (body["data_shards"], body["parity_shards"])

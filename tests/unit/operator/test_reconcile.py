@@ -255,3 +255,15 @@ def test_starting_anew_takes_the_annotation_that_the_message_names(keeps_record:
         assert world.objects["distkvclusters", NAME]["status"]["clusterId"] != old
 
     asyncio.run(go())
+
+
+def test_another_node_at_a_pods_address_is_not_taken_for_it() -> None:
+    async def go() -> None:
+        world, clock = await founded()
+        world.settle()
+        world.objects["pods", "store-2"]["status"]["podIP"] = "10.0.0.4"
+        await operator(world, clock).reconcile(NAMESPACE, NAME)
+        assert "node 3 answers at its address" in conditions(world)["Progressing"]
+        assert {method for method, url in world.calls if "10.0.0." in url} == {"GET"}
+
+    asyncio.run(go())

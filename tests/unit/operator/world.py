@@ -215,6 +215,10 @@ class World:
             node["status"] = {
                 "conditions": [ready | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]
             }
+        for (plural, name), item in sorted(self.objects.items()):
+            is_going = "deletionTimestamp" in item["metadata"]
+            if plural == "pods" and is_going and self._host_is_up(item):
+                self.remove("pods", name)
         for (plural, _), item in sorted(self.objects.items()):
             if plural == "statefulsets":
                 self._run_stateful_set(item)

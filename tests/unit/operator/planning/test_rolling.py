@@ -169,3 +169,41 @@ def test_the_pod_is_deleted_as_it_was_seen() -> None:
 def test_ready_says_what_is_being_rolled() -> None:
     said_of = condition(planned(settled(old(4))), "Ready")
     assert (said_of.status, said_of.reason) == (False, "Rolling")
+
+
+def grown(*newcomers: Seat, **changes: Any) -> Observed:
+    """4+3 is wanted, and its new nodes have pods."""
+    spec = {"dataShards": 4, "parityShards": 3}
+    observed = settled(*newcomers, spec=spec, **changes)
+    live = observed.child("StatefulSet", "store")
+    assert live is not None
+    return observed
+
+
+def test_a_newcomer_with_an_old_template_gets_the_new_one() -> None:
+    observed = grown(old(5, SILENT), seat(6, SILENT))
+    assert taken(planned(observed).steps) == ["store-5"]
+
+
+def test_members_are_rolled_while_newcomers_are_awaited() -> None:
+    observed = grown(*all_old())
+    assert taken(planned(observed).steps) == ["store-4"]
+
+
+def test_no_newcomer_is_touched_while_the_layout_changes() -> None:
+    moving = progress(changing=True)
+    assert taken(planned(grown(old(5, SILENT), layout_progress=moving)).steps) == []
+
+
+def test_a_pod_that_never_serves_is_replaced_whatever_the_layout_does() -> None:
+    ill = old(4, said(4, state="starting", serving=False))
+    assert taken(planned(grown(ill, layout_progress=progress(changing=True))).steps) == ["store-4"]
+
+
+def test_several_that_never_serve_go_one_by_one() -> None:
+    ill = [old(o, said(o, state="starting", serving=False)) for o in (3, 4)]
+    assert chosen(settled(*ill)) == 4
+    starts = seat(4, said(4, state="starting", serving=False))
+    assert chosen(settled(ill[0], starts)) is None, "the new one is looked at first"
+    silent = [old(o, SILENT) for o in (3, 4)]
+    assert chosen(settled(*silent)) is None, "they may serve others"
