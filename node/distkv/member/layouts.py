@@ -25,6 +25,7 @@ from distkv.member.soundness import (
     check_leader,
     check_owner,
     check_quorum,
+    held_by,
     is_caught_up,
     reached_by,
 )
@@ -185,7 +186,8 @@ class Epochs:
 
     def failures_now(self) -> int:
         """f as it may be claimed: every record has k_e + that many holders by its put, and that
-        many members plus one hold the entry that began the newest layout (protocol section 6)."""
+        many members plus one have on their disks the entry that began the newest layout
+        (protocol section 6)."""
         seat = self._seat
         membership = seat.machine.membership
         newest = membership.configuration
@@ -193,8 +195,8 @@ class Epochs:
         claimed += [c.failures for e, c in membership.layouts.items() if membership.records[e]]
         if len(membership.layouts) > 1:
             begun = self._begun.get(membership.epoch, seat.machine.applied)
-            reached = [reached_by(seat, member) for member in newest.members]
-            claimed.append(max(0, sum(r is not None and r >= begun for r in reached) - 1))
+            held = [held_by(seat, member) for member in newest.members]
+            claimed.append(max(0, sum(h is not None and h >= begun for h in held) - 1))
         return min(claimed)
 
     def _seen_by_all(self, slot: int) -> bool:

@@ -66,6 +66,19 @@ def reached_by(seat: Seat, member: Member) -> int | None:
     return max([greeting.applied, *told])
 
 
+def held_by(seat: Seat, member: Member) -> int | None:
+    """Slot up to which everything is on the disk of a connected node, as far as this one has
+    heard; less than it knows (`reached_by`), for a moment. None: it is not connected."""
+    status = seat.replica.status()
+    if member == seat.member:
+        return status.durable
+    greeting = seat.owner.peers.greetings.get(member.ordinal)
+    if greeting is None or not seat.owner.peers.is_up(member):
+        return None
+    told = [peer.match for peer in status.peers if peer.member == member]
+    return max([greeting.durable, *told])
+
+
 def is_caught_up(seat: Seat, member: Member) -> bool:
     """Whether it is connected and not far behind the chosen prefix."""
     reached = reached_by(seat, member)

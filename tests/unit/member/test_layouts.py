@@ -68,6 +68,21 @@ def test_growing_and_going_back_retires_what_no_record_names() -> None:
     refused(alone, NotYet, "another change", 2, 1)
 
 
+def test_f_is_claimed_only_where_the_new_layout_is_on_the_disks_of_f_and_one_members() -> None:
+    alone = Alone()
+    for ordinal in (1, 2):
+        alone.appear(ordinal)
+    assert not change(alone, 1, 2)
+    alone.until(lambda: alone.seat.machine.membership.epoch == 2)
+    applied = alone.seat.machine.applied
+    # Both others have applied it, but none has it on its disk: no disk may be lost yet.
+    assert layouts.progress(alone.seat)["failures"] == 0
+    alone.appear(1, HEALTHY._replace(durable=applied - 1))
+    assert layouts.progress(alone.seat)["failures"] == 0
+    alone.appear(1, HEALTHY._replace(durable=applied))
+    assert layouts.progress(alone.seat)["failures"] == 1
+
+
 def test_a_request_that_follows_an_older_epoch_is_refused() -> None:
     alone = Alone()
     alone.appear(1)
