@@ -166,7 +166,9 @@ class Scrubber:
         progress.total_bytes = max(usage.live + framing, 1)
         elapsed = (self._coordinator.wall_ms() - progress.began_ms) / 1000
         remaining = max(limits.period - max(0.0, elapsed), limits.period / 1000)
-        left = max(progress.total_bytes - progress.done_bytes, limits.step_bytes)
+        # What is live changes meanwhile, so the rest is an estimate; never a tiny one.
+        least = min(limits.step_bytes, progress.total_bytes / 8)
+        left = max(progress.total_bytes - progress.done_bytes, least)
         return min(limits.pause_seconds * 60, remaining * size / left)
 
     def _step(self) -> int:
@@ -176,15 +178,16 @@ class Scrubber:
         size = 0
         table = TABLES[self._table]
         keys = self._engine.keys(table, self._start, None, self.limits.step_rows)
+        last = len(keys) < self.limits.step_rows
         for key in keys:
             self._start = key + b"\0"
             size += self._look(table, key)
             if size >= self.limits.step_bytes:
+                last = False
                 break
-        else:
-            if len(keys) < self.limits.step_rows:
-                self._next_table()
         self.progress.done_bytes += size
+        if last:
+            self._next_table()
         return max(size, 1)
 
     def _check_framing(self) -> int:

@@ -42,6 +42,17 @@ def test_every_row_is_read_once_in_each_round_spread_over_the_period() -> None:
     assert sorted(read) == sorted(node.held())
 
 
+def test_a_round_over_a_small_store_fills_its_period_too() -> None:
+    world = World(scrub=ScrubLimits(period=20.0), repair=RepairLimits(pass_seconds=1e6))
+    for i in range(8):
+        world.write(b"k%d" % i, sample(900, i))
+    world.step(5.0)
+    progress = world.nodes[1].plane.scrubber.progress
+    world.nodes[1].plane.start()
+    world.step(60.0)
+    assert 2 <= progress.rounds <= 4
+
+
 def test_a_rotten_piece_is_found_counted_and_rebuilt() -> None:
     world = world_with(20.0)
     for node in world.nodes:
