@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from distkv.manifest.status import Condition
 from distkv_operator import names
@@ -112,11 +112,19 @@ class Reconciler:
         try:
             observed = await self._observer.observe(namespace, name)
         except InvalidSpec as refused:
-            await self._refuse(namespace, name, refused)
+            before, meta = refused.resource.get("status") or {}, refused.resource["metadata"]
+            generation = int(meta.get("generation") or 0)
+            await self._fail(namespace, name, before, generation, "InvalidSpec", str(refused))
             return Next(SETTLED_SECONDS)
         if observed is None:
             return await self._clean_up(namespace, name)
-        planned = plan(observed, self._facts, self._fresh())
+        try:
+            planned = plan(observed, self._facts, self._fresh())
+        except Exception as error:
+            text = f"a defect of the operator, nothing is changed: {error!r}; please report it"
+            before = observed.status
+            await self._fail(namespace, name, before, observed.generation, "Defect", text)
+            raise
         self._report.planned(observed, planned)
         outcome = await self._executor.carry_out(observed, planned.steps)
         await self._tell(observed, planned, outcome)
@@ -208,12 +216,19 @@ class Reconciler:
             observed.namespace, observed.name, observed.uid, reason, note, about, warning
         )
 
-    async def _refuse(self, namespace: str, name: str, refused: InvalidSpec) -> None:
-        """The schema should have kept it out; say so, and leave the store as it is."""
-        resource = refused.resource
-        status_now = dict(resource.get("status") or {})
+    async def _fail(
+        self,
+        namespace: str,
+        name: str,
+        before_this: Mapping[str, Any],
+        generation: int,
+        reason: str,
+        message: str,
+    ) -> None:
+        """Say why nothing can be planned, and leave the store as it is: a specification that the
+        schema should have kept out, or an exception."""
+        status_now = dict(before_this)
         now = format_time(self._observer.now())
-        generation = int(resource["metadata"].get("generation") or 0)
         kept = [
             entry
             for entry in status_now.get("conditions") or []
@@ -222,8 +237,8 @@ class Reconciler:
         refusal = {
             "type": "ReconcileSucceeded",
             "status": "False",
-            "reason": "InvalidSpec",
-            "message": str(refused)[:1024],
+            "reason": reason,
+            "message": message[:1024],
             "lastTransitionTime": now,
             "observedGeneration": generation,
         }

@@ -85,6 +85,10 @@ def _taken_over(observed: Observed, record: Record, fresh_cluster_id: str) -> Fo
         step = WriteRecord(replace(fresh, version=record.version))
         return Formation("Founding", "a new cluster takes a deleted one's name", (step,))
     kept = replace(record, resource=observed.uid, deletes_claims=_deletes_claims(observed))
+    if record.formed and not is_new_resource:
+        # Another policy is no reason to call a cluster that serves anything but formed.
+        following = _formed(observed, kept)
+        return replace(following, steps=(WriteRecord(kept), *following.steps))
     return Formation("Adopting", "the record is adopted", (WriteRecord(kept),), record)
 
 

@@ -267,3 +267,19 @@ def test_another_node_at_a_pods_address_is_not_taken_for_it() -> None:
         assert {method for method, url in world.calls if "10.0.0." in url} == {"GET"}
 
     asyncio.run(go())
+
+
+def test_an_exception_is_said_in_a_condition() -> None:
+    async def go() -> None:
+        world, clock = await founded()
+        claim = world.objects["persistentvolumeclaims", "data-store-2"]
+        claim["spec"]["resources"]["requests"]["storage"] = "some"
+        with pytest.raises(ValueError, match="give a size"):
+            await operator(world, clock).reconcile(NAMESPACE, NAME)
+        assert conditions(world)["ReconcileSucceeded"].startswith("False Defect: a defect")
+        assert conditions(world)["Ready"].startswith("True")
+        claim["spec"]["resources"]["requests"]["storage"] = "10Gi"
+        await operator(world, clock).reconcile(NAMESPACE, NAME)
+        assert conditions(world)["ReconcileSucceeded"].startswith("True")
+
+    asyncio.run(go())

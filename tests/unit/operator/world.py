@@ -143,7 +143,8 @@ class World:
         if plural == "persistentvolumeclaims" and self._pod_of(name) is not None:
             self.objects[plural, name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
             return {}
-        if plural == "pods" and not self._host_is_up(live) and body.get("gracePeriodSeconds") != 0:
+        is_placed = plural == "pods" and live["spec"].get("nodeName")
+        if is_placed and not self._host_is_up(live) and body.get("gracePeriodSeconds") != 0:
             self.objects[plural, name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
             return {}
         if plural == "statefulsets":

@@ -133,6 +133,14 @@ def test_a_resource_that_is_applied_again_adopts_the_record() -> None:
     assert found.reason == "Adopting"
 
 
+def test_another_deletion_policy_is_recorded_and_disturbs_nobody() -> None:
+    observed = settled(spec={"deletionPolicy": "Delete"})
+    found = formation(observed)
+    assert written(found) == record(deletes_claims=True)
+    assert found.reason == "Formed"
+    assert condition(planned(observed), "Ready").status is True
+
+
 def test_a_restored_api_server_with_an_older_record_adopts_what_the_nodes_say() -> None:
     """The record of a moment before `found`, and nodes that were formed since."""
     made = written(formation(settled(record=replace(BEGUN, version="9"))))
