@@ -36,12 +36,12 @@ class LayoutChange:
 
 def change_layout(observed: Observed, record: Record, leader: int | None) -> LayoutChange:
     """For a formed cluster."""
-    nodes, spec = observed.nodes, observed.spec
-    progress = observed.layout_progress
-    seated = _seated(progress, nodes)
+    spec, progress = observed.spec, observed.layout_progress
     if progress is None or leader is None:
         # Without the nodes' own word nothing is scaled down.
-        return LayoutChange(max(nodes, _present(observed, record)), is_known=False)
+        return LayoutChange(max(observed.nodes, _present(observed, record)), is_known=False)
+    nodes = len(progress["members"])
+    seated = _seated(progress, nodes)
     in_force = (int(progress["data_shards"]), int(progress["parity_shards"]))
     wanted = (spec.data_shards, spec.parity_shards)
     if in_force == wanted:
@@ -72,9 +72,9 @@ def change_layout(observed: Observed, record: Record, leader: int | None) -> Lay
     return LayoutChange(replicas, (command,), f"the layout changes {text}", under_way=True)
 
 
-def _seated(progress: Mapping[str, Any] | None, nodes: int) -> int:
+def _seated(progress: Mapping[str, Any], nodes: int) -> int:
     """Pods that some living layout needs."""
-    leaving = [] if progress is None else progress.get("leaving") or []
+    leaving = progress.get("leaving") or []
     return max([nodes, *(int(entry[0]) + 1 for entry in leaving)])
 
 

@@ -152,7 +152,10 @@ class Nodes:
     def status(self, ordinal: int) -> Manifest:
         """/v1/admin/status."""
         state, detail = self._state(ordinal)
-        own: Manifest = {"cluster": self.config_cluster(), "incarnation": self.incarnation(ordinal)}
+        own: Manifest = {
+            "cluster": self.cluster or self.config_cluster(),
+            "incarnation": self.incarnation(ordinal),
+        }
         own |= {"ordinal": ordinal}
         own |= {"state": state, "detail": detail, "formed": False, "serving": False, "role": "none"}
         if self.members is None:

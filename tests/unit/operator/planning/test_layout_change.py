@@ -156,3 +156,15 @@ def test_the_condition_says_what_is_under_way() -> None:
     found = planned(settled(spec=GROWN))
     assert condition(found, "Progressing").reason == "ChangingLayout"
     assert "from 3+2 to 4+3" in condition(found, "Progressing").message
+
+
+def test_the_leaders_word_counts_the_members() -> None:
+    """The statuses were asked before the layout changed, or say too little."""
+    observed = settled(spec=GROWN, layout_progress=progress(waiting=[joining(5), joining(6)]))
+    mute = tuple(replace(s, report=said(s.ordinal, leads=s.ordinal == 0, cluster="")) for s in
+                 observed.seats)  # fmt: skip
+    (step,) = changing(replace(observed, seats=mute)).steps
+    assert isinstance(step, Command)
+    assert [ordinal for ordinal, _ in step.body["members"]] == list(range(7))
+    done = progress(7, 4)
+    assert changing(settled(spec=GROWN, layout_progress=done)) == LayoutChange(7)
