@@ -31,6 +31,14 @@ class World(Membership):
             self._converge()
             self._blocked, self._half_cut = {}, None
         self._converge()
+        self._nobody_suspected()
+
+    def _nobody_suspected(self) -> None:
+        """No disk went back in time here, so nobody may be left out for that."""
+        for process in self.processes:
+            suspects = process.replica.status().suspicions
+            if suspects:
+                raise Violation(f"{process.member} counts {suspects} no more, who lost nothing")
 
     def _converge(self) -> None:
         deadline = self.now + HEAL_LIMIT

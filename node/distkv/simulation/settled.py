@@ -19,6 +19,11 @@ LOOK_EVERY = 0.25
 LOG_SLACK = 64
 """Rows of the log above `retain_slots` that may wait for the next truncation."""
 EVERYTHING = 1 << 30
+FALSE = (
+    *("equivocation", "foreign_ballot", "ballot_regression", "impossible_ack"),
+    *("durable_regression", "bad_checksum", "malformed_piece", "foreign_value", "impossible_drop"),
+)
+"""Suspicions (member.suspicions) that say that a member lies, or that its disk went back."""
 
 
 class Settlement:
@@ -187,8 +192,20 @@ def final(world: World) -> None:
     if not all(answered):
         failed = reads[answered.index(False)]
         world.violation(f"a read of {failed[0]!r} at node {failed[1]} of a calm cluster failed")
+    _nobody_suspected(world)
     newest = max(world.hosts, key=lambda host: host.machine.applied)
     world.checker.check_live(newest, [Disk(h.engine) for h in world.hosts], "at the end")
     problems, world.too_hard = history.check(world.calls)
     if problems:
         world.violation("not linearizable: " + "\n".join(problems))
+
+
+def _nobody_suspected(world: World) -> None:
+    """Disks and networks are bad here, but no node is false: none may be taken for it."""
+    for host in world.hosts:
+        assert host.member is not None
+        for (source, kind), suspicion in host.member.suspicions.entries.items():
+            if kind in FALSE:
+                world.violation(
+                    f"node {host.ordinal} suspects {source} of {kind}: {suspicion.detail}"
+                )

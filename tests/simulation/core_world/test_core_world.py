@@ -11,6 +11,7 @@ import pytest
 from simulation.core_world.hunt import seeds_needed
 from simulation.core_world.mutations import MUTATIONS
 
+from distkv.simulation.core_check import Violation
 from distkv.simulation.core_run import run_seeds
 from distkv.simulation.core_world import LayoutWorld, World
 
@@ -53,6 +54,14 @@ def test_worlds_keep_every_promise(first: int) -> None:
 @pytest.mark.parametrize("seed", sorted(FOUND))
 def test_seeds_that_once_failed(seed: int) -> None:
     World(seed).run()
+
+
+def test_a_sound_node_that_is_suspected_breaks_its_world() -> None:
+    world = World(1)
+    one, other = world.processes[:2]
+    one.replica._shared.peers._suspect(other.member, "2 flushes, 3 were told before")
+    with pytest.raises(Violation, match="who lost nothing"):
+        world.run()
 
 
 @pytest.mark.parametrize("first", range(1, 101, 50))
