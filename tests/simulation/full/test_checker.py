@@ -72,7 +72,9 @@ def told() -> Told:
         for naming in raw.namings(command)
     ]
     assert len(found) == 1
+    layouts = world.checker.layouts
     checker = world.checker = Checker(world)
+    checker.layouts = layouts
     return Told(world, checker, *found[0])
 
 
