@@ -12,7 +12,9 @@ from distkv.local.directory import Layout
 from distkv.local.relayout import Relayout
 from distkv.machine.commands import change_retire
 from distkv.machine.membership import Membership
+from distkv.member import layouts
 from distkv.member.layouts import Epochs
+from distkv.member.soundness import reached_by
 
 
 @mutation
@@ -91,6 +93,23 @@ def the_earlier_push_is_forgotten(patch: Patch) -> None:
         await original(self)
 
     patch(Relayout, "step", step)
+
+
+@mutation
+def a_late_request_comes_true(patch: Patch) -> None:
+    """The leader takes a request for a layout whatever epoch it follows."""
+    original = layouts.change
+
+    def change(*arguments: Any) -> bool:
+        return original(*arguments[:6])
+
+    patch(layouts, "change", change)
+
+
+@mutation
+def f_claimed_before_it_is_on_disks(patch: Patch) -> None:
+    """Members that know of the new layout count as if they had it on their disks."""
+    patch(layouts, "held_by", reached_by)
 
 
 @mutation
