@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 EVERY = 0.1
 NODES_MAX = 7
 """Of a layout that is asked for, unless the world began with more."""
-LOST, LATE, UNANSWERED = 0.04, 0.14, 0.2
-"""Bounds of the fate of one request while there are faults."""
-TURN_BACK = 0.4
+LOST, UNANSWERED, LATE = 0.04, 0.1, 0.3
+"""Bounds of the fate of one request while there are faults; questions are never late."""
+TURN_BACK = 0.5
 """Chance that the owner gives up what it asks for, if the answer is late."""
 DEATH = 0.01
 """Chance that the owner's process dies, at each thing it does."""
@@ -183,8 +183,8 @@ class LayoutOwner:
         fate = 1.0 if self._calm else self._rng.random()
         if fate < LOST:
             return Answer(0, "timed out")
-        if fate < LATE and method == "POST":
-            delay = self._rng.choice((0.05, 0.5, 2.0, 4.0))
+        if UNANSWERED <= fate < LATE and method == "POST":
+            delay = self._rng.choice((0.05, 0.5, 1.0, 2.0))
             world.after(delay, lambda: self._late(host, request))
             self._perhaps_turn_back()
             return Answer(0, "timed out")

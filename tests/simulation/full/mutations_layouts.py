@@ -113,6 +113,19 @@ def f_claimed_before_it_is_on_disks(patch: Patch) -> None:
 
 
 @mutation
+def who_left_is_waited_for(patch: Patch) -> None:
+    """Nodes that left with an older layout, and run yet, are to join again as they are."""
+
+    async def joiner(self: Relayout, seen: Any, ordinal: int) -> int | None:
+        for node in seen.body["waiting"]:
+            if node["ordinal"] == ordinal and node["caught_up"] and not node["removed"]:
+                return int(node["incarnation"])
+        return None
+
+    patch(Relayout, "_joiner", joiner)
+
+
+@mutation
 def records_counted_under_the_newest_epoch(patch: Patch) -> None:
     """A record that goes is counted off from the newest epoch, whichever it was of."""
     original = Membership.count

@@ -32,17 +32,6 @@ def test_no_world_breaks_in_a_long_campaign(chunk: int) -> None:
     assert broken(500_000 + chunk * LONG_CHUNK, LONG_CHUNK) == []
 
 
-def test_nodes_that_left_begin_anew_when_they_are_wanted_again() -> None:
-    """Seed that once failed: nodes 3 and 4 had left with the layout 3 + 2 and were still there
-    when 2 + 2 was wanted; their owner waited for ever that they catch up."""
-    assert broken(4, 1) == []
-
-
-def test_f_is_not_claimed_before_it_is_on_disks() -> None:
-    """Seed that once failed: nodes 1 and 2 knew of the new layout, and had it in memory only."""
-    assert broken(510_018, 1) == []
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_three_and_two_to_four_and_two_to_two_and_one_while_nodes_die(seed: int) -> None:
     faults = CALM._replace(
