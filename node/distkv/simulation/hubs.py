@@ -43,7 +43,7 @@ PIECE_ROOM = 1024
 def draw_options(rng: random.Random) -> Options:
     """Windows that fill up, sizes that do not always pass."""
     message = 128 * 1024
-    window = message + rng.choice((128, 64 * 1024))
+    window = message + rng.choice((64 * 1024, 128 * 1024))
     bulk = rng.choice((40 * 1024, 40 * 1024, 256 * 1024))
     return Options(
         control_message=message,

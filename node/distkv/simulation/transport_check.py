@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from distkv.simulation.full_world import World
     from distkv.transport.hub import Hub
     from distkv.transport.options import Options
+    from distkv.transport.outgoing import OutgoingLane
 
 NUMBER = Struct(">Q")
+CREDIT_SECONDS = 3.5
+"""A clogged link delays what is on it for 2.4 s, and a loss for less than the rest."""
 _Line = tuple[Identity, int]
 """(who listens, its number of the connection)"""
 _Stream = tuple[Identity, Identity, int, int]
@@ -49,6 +52,8 @@ class TransportChecker:
         """Of what arrived, what was sent last ..."""
         self._heard: dict[_Line, float] = {}
         """... and when it arrived, or the connection was made."""
+        self._blocked: dict[tuple[Identity, int, int], tuple[int, float]] = {}
+        """(who sends, its number of the connection, lane) -> what it had charged, since when."""
         self.delivered = 0
 
     # -- messages
@@ -173,6 +178,22 @@ class TransportChecker:
                     f"node {own.ordinal} answers node {ordinal} at {peer.address}, though the "
                     f"newest datagram came from {newest.source}"
                 )
+            for outgoing in (session._control_out, session._bulk_out):
+                self._waits(own, session.local, outgoing)
             for lane in (0, 1):
                 if session.queued(lane) > queues[lane]:
                     world.violation(f"node {own.ordinal} queues {session.queued(lane)} bytes")
+
+    def _waits(self, own: Identity, connection: int, lane: OutgoingLane) -> None:
+        """Who takes a message in as it arrives gives credit for another: no lane stands still."""
+        key, now = (own, connection, lane.lane), self._world.now
+        if not lane.blocked:
+            self._blocked.pop(key, None)
+            return
+        charged, since = self._blocked.setdefault(key, (lane._charged, now))
+        if charged != lane._charged:
+            self._blocked[key] = (lane._charged, now)
+        elif now - since > CREDIT_SECONDS:
+            self._world.violation(
+                f"node {own.ordinal} waits {now - since:.1f} s for credit to send a message"
+            )
