@@ -37,6 +37,8 @@ QUICKLY_CAUGHT = (
     "lost_pieces_forgotten",
     "next_life_taken_for_the_last",
     "silence_not_noticed",
+    "address_never_moves",
+    "credit_not_respected",
     "old_epoch_accepted_at_apply",
     "retired_with_records_left",
     "votes_before_caught_up",
