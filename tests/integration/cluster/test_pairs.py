@@ -63,7 +63,7 @@ def rounds(pair: tuple[int, int], count: int) -> None:
     rng = random.Random()
     with Cluster() as cluster:
         for number in range(count):
-            with Load(cluster, clients=6, sizes=SIZES, name=str(number)) as load:
+            with Load(cluster, clients=6, sizes=SIZES, name=str(number), pause=0.02) as load:
                 lose_both(cluster, pair, load, rng)
             try:
                 wait_until(lambda: is_green(cluster), "the cluster to be whole again")
