@@ -168,3 +168,13 @@ def test_the_leaders_word_counts_the_members() -> None:
     assert [ordinal for ordinal, _ in step.body["members"]] == list(range(7))
     done = progress(7, 4)
     assert changing(settled(spec=GROWN, layout_progress=done)) == LayoutChange(7)
+
+
+def test_nodes_that_still_leave_keep_their_pods_and_claims() -> None:
+    gone = seat(4, SILENT, pod=None)
+    still = progress(4, 3, leaving=[[4, incarnation(4)]])
+    members = {o: incarnation(o) for o in range(4)}
+    seats = [seat(o, said(o, members=members, k=3, epoch=2, leads=o == 0)) for o in range(4)]
+    spec = {"dataShards": 3, "parityShards": 1}
+    observed = settled(*seats, gone, spec=spec, layout_progress=still)
+    assert changing(observed) == LayoutChange(5)
