@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from contextlib import ExitStack
+from typing import Any
 
+import pytest
+from simulation.full.mutations import installed
+
+from distkv.local.ask import Answer
 from distkv.local.directory import Layout
 from distkv.simulation.full_world import CALM, World
 from distkv.simulation.runner import Scenario, run_many
@@ -66,3 +72,42 @@ def three_and_two_to_four_and_two_to_two_and_one(seed: int) -> bool:
 def test_three_and_two_to_four_and_two_to_two_and_one_while_nodes_die() -> None:
     complete = [three_and_two_to_four_and_two_to_two_and_one(seed) for seed in range(6)]
     assert sum(complete) >= 3, "the second change was to follow the first, not to break it off"
+
+
+def layout_after_a_late_request(mutation: str) -> tuple[int, int]:
+    """The owner asks for 2 + 1 and is not heard, turns back to 3 + 2 until all is done; then
+    its first request arrives."""
+    with ExitStack() as stack:
+        if mutation:
+            stack.enter_context(installed(mutation))
+        world = World(1, (3, 2), CALM._replace(relayout=1e-9))
+        world.begin()
+        world.healing = True  # no request is lost but this one
+        owner, late = world.layouts, []
+        ask = owner.ask_admin
+
+        async def unheard(ordinal: int, method: str, path: str, body: Any = None) -> Answer:
+            if method == "GET" or late:
+                return await ask(ordinal, method, path, body)
+            late.append((world.hosts[ordinal], json.dumps(body)))
+            world.after(0.0, lambda: owner.order(Layout(3, 2)))
+            return Answer(0, "timed out")
+
+        owner.ask_admin = unheard  # type: ignore[method-assign]
+        owner.start()
+        owner.order(Layout(2, 1))
+        assert world.run_until(lambda: bool(late) and not owner.why(), 60.0)
+        host, request = late[0]
+        owner._arrive(host, "POST", request)
+        world.run_until(lambda: False, 5.0)
+        newest = world.checker.layouts.write_epoch
+        return newest.data_shards, newest.parity_shards
+
+
+def test_a_late_request_does_not_come_true_when_its_owner_has_turned_back() -> None:
+    assert layout_after_a_late_request("") == (3, 2)
+
+
+@pytest.mark.parametrize("mutation", ["a_late_request_comes_true", "the_earlier_push_is_forgotten"])
+def test_known_mistakes_let_a_late_request_come_true(mutation: str) -> None:
+    assert layout_after_a_late_request(mutation) == (2, 1)
