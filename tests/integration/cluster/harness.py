@@ -276,7 +276,12 @@ class Cluster:
     def _until_answering(self, node: Node) -> None:
         def answers() -> bool:
             assert node.running, f"node {node.ordinal} ended: {self.logs()}"
-            return node.status() is not None
+            if node.status() is None:
+                return False
+            with contextlib.suppress(OSError, HTTPException):
+                node.admin("GET", "/v1/admin/identity")  # this door opens last
+                return True
+            return False
 
         wait_until(answers, f"node {node.ordinal} to answer")
 

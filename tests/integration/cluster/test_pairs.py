@@ -63,12 +63,12 @@ def rounds(pair: tuple[int, int], count: int) -> None:
     rng = random.Random()
     with Cluster() as cluster:
         for number in range(count):
-            with Load(cluster, clients=6, sizes=SIZES, name=str(number), pause=0.02) as load:
-                lose_both(cluster, pair, load, rng)
             try:
+                with Load(cluster, clients=6, sizes=SIZES, name=str(number), pause=0.02) as load:
+                    lose_both(cluster, pair, load, rng)
                 wait_until(lambda: is_green(cluster), "the cluster to be whole again")
                 load.check(*cluster.nodes)
-            except AssertionError as error:
+            except (AssertionError, OSError) as error:
                 raise AssertionError(
                     f"pair {pair}, round {number}: {error}\n{shown(cluster)}\n{cluster.logs()}"
                 ) from error
