@@ -14,7 +14,6 @@ from distkv.machine.commands import change_retire
 from distkv.machine.membership import Membership
 from distkv.member import layouts
 from distkv.member.layouts import Epochs
-from distkv.member.soundness import reached_by
 
 
 @mutation
@@ -104,12 +103,6 @@ def a_late_request_comes_true(patch: Patch) -> None:
         return original(*arguments[:6])
 
     patch(layouts, "change", change)
-
-
-@mutation
-def f_claimed_before_it_is_on_disks(patch: Patch) -> None:
-    """Members that know of the new layout count as if they had it on their disks."""
-    patch(layouts, "held_by", reached_by)
 
 
 @mutation
