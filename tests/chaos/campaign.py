@@ -20,6 +20,8 @@ TWO_AT_ONCE = 0.3
 CALM = (4.0, 9.0)
 """Seconds without a fault at the beginning and between two."""
 MARGIN_SECONDS = 900.0
+ROUND_SECONDS_MAX = 300.0
+"""What one fault, with the way back, may take before its clients go home."""
 
 
 @dataclass
@@ -54,6 +56,8 @@ class Campaign:
     ) -> None:
         self._lab, self.seed, self._seconds = lab, seed, seconds
         self._names = list(names or TABLE)
+        if once:
+            self._seconds = seconds + len(self._names) * ROUND_SECONDS_MAX
         self._once = once
         self._random = random.Random(seed)
         self._began = time.time()
