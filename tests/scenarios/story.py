@@ -130,7 +130,7 @@ class Story:
         world.owner_replaces = False
         world.begin()
         self._leader()
-        f = world.checker.failures
+        f = world.checker.layouts.write_epoch.failures
         n = k + m
         return [f"{n} nodes, f = {f}: elections need {n - f}, a log entry {f + 1}"]
 
