@@ -24,6 +24,7 @@ from distkv_operator.planning.seats import (
     BROKEN,
     CATCHING_UP,
     HOST_GONE,
+    NOT_MOUNTED,
     REFILLING,
     UNPLACED,
     VOLUME_LOST,
@@ -139,7 +140,7 @@ def _comes_back(state: SeatState, record: Record) -> bool:
     """Whether it is being refilled, or its volume was given up and the next one is on its way."""
     if state.word in (CATCHING_UP, REFILLING):
         return True
-    if state.word in (UNPLACED, BROKEN, HOST_GONE):
+    if state.word in (UNPLACED, BROKEN, HOST_GONE, NOT_MOUNTED):
         return False  # who knows when
     seat, holder = state.seat, record.members.get(state.ordinal)
     if seat.claim is None or (seat.claim_is_terminating and (not seat.pod or seat.is_terminating)):
@@ -156,7 +157,7 @@ def _why_give_up(record: Record, state: SeatState, asked: Mapping[int, int]) -> 
         return "a person said that it is lost"
     if seat.claim_is_terminating and seat.pod is not None:
         return "its claim was deleted"
-    if state.word in (HOST_GONE, VOLUME_LOST):
+    if state.word in (HOST_GONE, VOLUME_LOST, NOT_MOUNTED):
         return state.sentence
     host = seat.host
     host_is_out = host is None or host.unschedulable or not host.ready
@@ -191,6 +192,8 @@ def _wait(observed: Observed, state: SeatState, asked: Mapping[int, int]) -> str
     host = state.seat.host
     if host is not None and not host.ready and host.since is not None:
         since = max(since, host.since)  # what ailed it before is no reason to give it up
+    if state.word == NOT_MOUNTED and state.seat.unmounted_since is not None:
+        since = max(since, state.seat.unmounted_since)
     gone = (observed.now - since).total_seconds()
     if gone < policy.delay:
         left = policy.delay - gone

@@ -112,6 +112,21 @@ class Seat:
         return ""
 
     @property
+    def unmounted_since(self) -> datetime.datetime | None:
+        """Since when a pod that has its place waits for the kubelet to set it up, which begins
+        with mounting its volumes; an image is pulled only after that. None: it is set up, or the
+        kubelet does not say."""
+        if self.pod is None or self.is_terminating or not self.is_placed:
+            return None
+        entries = {e["type"]: e for e in self.pod.get("status", {}).get("conditions") or []}
+        waits = entries.get("PodReadyToStartContainers")
+        if waits is None or waits["status"] != "False":
+            return None
+        known = (waits, entries.get("PodScheduled") or {})
+        moments = [parse_time(str(e.get("lastTransitionTime") or "")) for e in known]
+        return max((moment for moment in moments if moment is not None), default=None)
+
+    @property
     def is_broken(self) -> bool:
         """Whether its container cannot even start: deleting it takes nothing away."""
         return bool(self.waits_because) and self.is_placed

@@ -19,6 +19,10 @@ BROKEN = "CannotStart"
 UNPLACED = "CannotBePlaced"
 HOST_GONE = "HostGone"
 VOLUME_LOST = "VolumeLost"
+NOT_MOUNTED = "VolumeNotMounted"
+
+MOUNT_SECONDS = 90.0
+"""A volume may take so long to be attached and mounted without anything being the matter."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ def states(observed: Observed) -> tuple[SeatState, ...]:
     found = []
     for seat in observed.seats:
         member = members.get(seat.ordinal)
-        word, sentence = _judge(seat, member, observed.is_formed)
+        word, sentence = _judge(seat, member, observed)
         since = None
-        if word in (SILENT, NO_POD, BROKEN, UNPLACED, HOST_GONE, VOLUME_LOST, STARTING):
+        if word not in (HEALTHY, REFILLING, CATCHING_UP, STRANGER, NOT_SERVING):
             since = before.get(seat.ordinal) or observed.now
         found.append(SeatState(seat, member, word, sentence, since))
     return tuple(found)
@@ -96,12 +100,12 @@ def _since_before(observed: Observed) -> dict[int, datetime.datetime]:
     return found
 
 
-def _judge(seat: Seat, member: int | None, formed: bool) -> tuple[str, str]:
+def _judge(seat: Seat, member: int | None, observed: Observed) -> tuple[str, str]:
     if seat.claim_is_lost:
         return VOLUME_LOST, "the volume behind its claim is gone"
     if seat.report.answers and not seat.is_terminating:
-        return _judge_report(seat, member, formed)
-    return _judge_pod(seat)
+        return _judge_report(seat, member, observed.is_formed)
+    return _judge_pod(seat, observed.now)
 
 
 def _judge_report(seat: Seat, member: int | None, formed: bool) -> tuple[str, str]:
@@ -119,7 +123,7 @@ def _judge_report(seat: Seat, member: int | None, formed: bool) -> tuple[str, st
     return NOT_SERVING, f"{report.state}: {report.detail}".rstrip(": ")
 
 
-def _judge_pod(seat: Seat) -> tuple[str, str]:
+def _judge_pod(seat: Seat, now: datetime.datetime) -> tuple[str, str]:
     if seat.pod is None:
         return NO_POD, "it has no pod"
     host = seat.host
@@ -141,4 +145,11 @@ def _judge_pod(seat: Seat) -> tuple[str, str]:
         return STARTING, "its pod is being replaced"
     if seat.is_ready:
         return SILENT, f"its admin listener does not answer ({seat.report.reason})"
+    stuck = seat.unmounted_since
+    if stuck is not None and (now - stuck).total_seconds() >= MOUNT_SECONDS:
+        name = seat.pod["spec"]["nodeName"]
+        return NOT_MOUNTED, (
+            f"Kubernetes node {name} has not mounted its volume since {format_time(stuck)}: "
+            f"kubectl describe pod {seat.pod['metadata']['name']} says why"
+        )
     return STARTING, f"its container is starting ({seat.report.reason})"

@@ -49,6 +49,18 @@ def gone(ordinal: int, seconds: float = 10_000, **changes: Any) -> Seat:
     return seat(ordinal, SILENT, host=away, **changes)
 
 
+def unmounted(ordinal: int, seconds: float, **changes: Any) -> Seat:
+    """Its pod has its place, and its volume has not been mounted there for so long."""
+    made = pod(ordinal)
+    since = {"lastTransitionTime": format_time(before(seconds))}
+    waits = [
+        {"type": "PodScheduled", "status": "True", **since},
+        {"type": "PodReadyToStartContainers", "status": "False", **since},
+    ]
+    made["status"] = {"phase": "Pending", "conditions": waits}
+    return seat(ordinal, SILENT, pod=made, **changes)
+
+
 def last_seen(*ordinals: int, seconds: float = 10_000) -> dict[str, Any]:
     moment = format_time(before(seconds))
     members = [{"ordinal": ordinal, "lastSeen": moment} for ordinal in ordinals]
@@ -300,3 +312,29 @@ def test_a_node_that_leaves_counts_while_old_values_need_it() -> None:
 def test_no_roll_beside_a_volume_that_is_given_up() -> None:
     observed = settled(gone(1), spec=POLICY | {"image": "distkv:2"}, **last_seen(1))
     assert taken(planned(observed).steps) == ["data-store-1", "store-1"]
+
+
+@pytest.mark.parametrize(("seconds", "given_up"), [(30, False), (80, False), (95, True)])
+def test_a_volume_that_nobody_can_mount_is_given_up(seconds: float, given_up: bool) -> None:
+    """A disk that went while its host stayed, or came back before anybody saw it go. Mounting
+    may take longer than the policy's delay, and a pod may have been away before."""
+    observed = settled(unmounted(3, seconds), spec=POLICY, **last_seen(3))
+    found = healing(observed)
+    deleted = [step for step in found.steps if isinstance(step, DeleteClaim | DeletePod)]
+    assert bool(deleted) == given_up
+    if given_up:
+        assert "host-3 has not mounted its volume since" in found.notes[3]
+
+
+def test_a_volume_that_nobody_can_mount_waits_while_another_member_is_away() -> None:
+    away = seat(1, SILENT), seat(2, SILENT)
+    found = healing(settled(*away, unmounted(3, 1000), spec=POLICY, **last_seen(1, 2, 3)))
+    assert not found.disrupts
+    assert "not given up yet" in found.notes[3]
+
+
+def test_in_manual_mode_a_person_says_what_becomes_of_a_volume_that_nobody_can_mount() -> None:
+    manual = {"volumeLossPolicy": {"mode": "Manual"}}
+    found = healing(settled(unmounted(3, 1000), spec=manual, **last_seen(3)))
+    assert not found.disrupts
+    assert REPLACE in found.notes[3]
