@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 from chaos.faults_pods import delete, replaced, silent
-from chaos.lab import NAME, Lab
+from chaos.lab import CLIENTS, NAME, Lab
 from chaos.plan import Plan, pick
 
 
+def apart(lab: Lab, usable: frozenset[int]) -> frozenset[int]:
+    """Members that have a Kubernetes node to themselves. After an earlier fault one may have
+    come to the node of another, or of the clients, who are to see all of it."""
+    hosts = {ordinal: lab.node_of(lab.pod(ordinal)) for ordinal in lab.ordinals}
+    count = Counter([lab.node_of(CLIENTS), *hosts.values()])
+    return frozenset(ordinal for ordinal in usable if count[hosts[ordinal]] == 1)
+
+
 def node_fault(lab: Lab, rng: random.Random, usable: frozenset[int], verb: str, undo: str) -> Plan:
-    one = pick(rng, usable, lab)
+    one = pick(rng, apart(lab, usable), lab)
     pod, address = lab.pod(one), lab.address(one)
     node = lab.node_of(pod)
     provider = lab.cluster.provider
