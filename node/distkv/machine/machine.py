@@ -41,7 +41,6 @@ FORMAT = 1
 _new = tuple.__new__
 _APPLIED = OutcomeKind.APPLIED
 _REFUSED = OutcomeKind.REFUSED
-_NOT_CONSUMED = NOT_CONSUMED
 
 Fields = tuple[Any, ...]
 
@@ -208,7 +207,7 @@ class Machine:
         if session.full(sequence):
             return _REFUSED, "window"
         decision = execute(mutations, slot, self.barrier, self.membership, self.keyspace)
-        if decision[0] not in _NOT_CONSUMED:
+        if decision[0] not in NOT_CONSUMED:
             session.store(sequence, *decision, weigh(decision[1]))
             self._sessions.stored(session)
         return decision
@@ -226,7 +225,7 @@ class Machine:
         if self._once.full:
             return _REFUSED, "sessions"
         decision = execute(mutations, slot, self.barrier, self.membership, self.keyspace)
-        if decision[0] not in _NOT_CONSUMED:
+        if decision[0] not in NOT_CONSUMED:
             self._once.store(key, sequence, *decision, self.log_time_ms)
         return decision
 

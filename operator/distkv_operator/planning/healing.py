@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from distkv_operator.names import (
     INCARNATION_ANNOTATION,
@@ -72,8 +73,9 @@ def heal(
         if why is None:
             continue
         blocked = _blocked(state, busy, budget, leader, bool(given_up))
-        if blocked or _wait(observed, state, asked):
-            notes[state.ordinal] = blocked or _wait(observed, state, asked)
+        held_back = blocked or _wait(observed, state, asked)
+        if held_back:
+            notes[state.ordinal] = held_back
             continue
         given_up = tuple(_give_up(observed, state, why))
         notes[state.ordinal] = f"its volume is being given up: {why}"
@@ -188,17 +190,22 @@ def _wait(observed: Observed, state: SeatState, asked: Mapping[int, int]) -> str
             f"{state.sentence}; volumeLossPolicy.mode is Manual. To give its volume up: "
             f"kubectl annotate --overwrite dkv {observed.name} {REPLACE_ANNOTATION}={text}"
         )
-    since = state.since or observed.now
-    host = state.seat.host
-    if host is not None and not host.ready and host.since is not None:
-        since = max(since, host.since)  # what ailed it before is no reason to give it up
-    if state.word == NOT_MOUNTED and state.seat.unmounted_since is not None:
-        since = max(since, state.seat.unmounted_since)
-    gone = (observed.now - since).total_seconds()
+    gone = (observed.now - _ails_since(observed, state)).total_seconds()
     if gone < policy.delay:
         left = policy.delay - gone
         return f"{state.sentence}; its volume is given up in {left:.0f} s if that stays so"
     return ""
+
+
+def _ails_since(observed: Observed, state: SeatState) -> datetime:
+    """When what ails it now began: what ailed it before is no reason to give it up."""
+    host = state.seat.host
+    moments = [state.since or observed.now]
+    if host is not None and not host.ready:
+        moments.append(host.since or moments[0])
+    if state.word == NOT_MOUNTED:
+        moments.append(state.seat.unmounted_since or moments[0])
+    return max(moments)
 
 
 def _blocked(
