@@ -93,3 +93,21 @@ def test_a_crashed_up_can_be_repeated_and_down_leaves_nothing(
     assert nodes == ["node/node1", "node/node2"]
     hack_kube("--name", NAME, "down")
     assert host_state() == untouched
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+def test_down_ends_what_somebody_froze_inside(untouched: dict[str, object]) -> None:
+    """One container of a node, in a group of its own, as a broken-off chaos run leaves it."""
+    hack_kube("--name", NAME, "up", "--nodes", "2", "--provider", "namespaces")
+    (kubelet,) = Path("/sys/fs/cgroup/freezer").glob(
+        f"distkv-testbed-{NAME}-*/node2/daemons/kubelet"
+    )
+    inner = kubelet / "inner"
+    inner.mkdir()
+    for pid in (kubelet / "cgroup.procs").read_text().split():
+        (inner / "cgroup.procs").write_text(pid)
+    (inner / "freezer.state").write_text("FROZEN")
+    state = inner / "freezer.state"
+    wait_until("it to freeze", lambda: state.read_text().strip() == "FROZEN", 10)
+    hack_kube("--name", NAME, "down")
+    assert host_state() == untouched

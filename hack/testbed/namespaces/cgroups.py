@@ -64,6 +64,15 @@ def freeze(group: str, frozen: bool) -> None:
     wait_until(f"{group} to be {wanted}", lambda: state.read_text().strip() == wanted, 10)
 
 
+def thaw(group: str) -> None:
+    """Wakes everything in a group, also what was frozen in a group of its own below it.
+
+    A frozen process cannot even die, and somebody may have frozen a single container.
+    """
+    for folder, _, _ in os.walk(ROOT / "freezer" / group):  # downwards: a parent's state wins
+        freeze(str(Path(folder).relative_to(ROOT / "freezer")), False)
+
+
 def is_frozen(group: str) -> bool:
     state = ROOT / "freezer" / group / "freezer.state"
     return state.exists() and state.read_text().strip() != "THAWED"

@@ -143,7 +143,7 @@ class Lab:
 
     def stop_node(self, name: str) -> None:
         """Pulls the plug: no process of the node gets to say goodbye."""
-        cgroups.freeze(f"{self.cgroup}/{name}", False)  # a frozen process cannot even die
+        cgroups.thaw(f"{self.cgroup}/{name}")
         close_box(self.box(name))
         del self.record.boxes[name]
         self.save()
@@ -152,9 +152,7 @@ class Lab:
 
     def end(self) -> None:
         """Ends the cluster from whatever state it is in, and removes what it left on the host."""
-        cgroups.freeze(self.cgroup, False)
-        for path in (self.root / "nodes").glob("*"):
-            cgroups.freeze(f"{self.cgroup}/{path.name}", False)
+        cgroups.thaw(self.cgroup)
         close_leftovers(self.root / "run")
         cgroups.remove(self.cgroup)
         if self.record.loops_before:
