@@ -135,6 +135,34 @@ class Store:
     def uid(self, kind: str, name: str) -> str:
         return str(self.space.get(kind, name)["metadata"]["uid"])
 
+    @contextlib.contextmanager
+    def watched(self, file: Path) -> Iterator[Callable[[], list[Manifest]]]:
+        """While it lasts, every version of the resource goes into `file`; what is given asks for
+        all statuses so far, the present one among them, in their order."""
+        command = [*self.space.cluster.provider.kubectl(), "-n", self.space.name]
+        command += ["get", "dkv", self.name, "--watch", "-o", "json"]
+
+        def versions() -> list[Manifest]:
+            return list(documents(file.read_text()))
+
+        def statuses() -> list[Manifest]:
+            now = self.space.get("dkv", self.name)["metadata"]["resourceVersion"]
+
+            def is_there() -> bool:
+                return any(v["metadata"]["resourceVersion"] == now for v in versions())
+
+            self.wait(f"the watch to come to version {now}", is_there, 30)
+            return [version["status"] for version in versions()]
+
+        with file.open("w") as output:
+            process = subprocess.Popen([str(word) for word in command], stdout=output)
+        try:
+            self.wait("the watch to begin", lambda: bool(versions()), 30)
+            yield statuses
+        finally:
+            process.terminate()
+            process.wait(30)
+
 
 def client_pod(space: Space, name: str = "client", image: str = IMAGE) -> str:
     """A pod that waits for `exec`."""
@@ -145,6 +173,17 @@ def client_pod(space: Space, name: str = "client", image: str = IMAGE) -> str:
     space.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
     space.ready("pod", name)
     return name
+
+
+def documents(text: str) -> Iterator[Manifest]:
+    """JSON documents one after the other; the last may not be there whole yet."""
+    decoder, at = json.JSONDecoder(), 0
+    while (at := len(text) - len(text[at:].lstrip())) < len(text):
+        try:
+            document, at = decoder.raw_decode(text, at)
+        except ValueError:
+            return
+        yield document
 
 
 WRITER = '''

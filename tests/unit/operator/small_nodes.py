@@ -38,6 +38,8 @@ class Nodes:
         self.begun: dict[int, tuple[str, int]] = {}
         self.counted: dict[int, tuple[str, int]] = {}
         """Who has looked which shards are missing: a start of a directory; it takes a step."""
+        self.preferred: int | None = None
+        """Who leads if it serves; else the lowest that does."""
         self.worst = 0
         """Most members that were away, or had shards missing, at the same time once formed."""
 
@@ -93,9 +95,11 @@ class Nodes:
         return ("serving", "") if self.formed else ("forming", "")
 
     def leader(self) -> int | None:
-        """The lowest that serves."""
+        """`preferred`, or the lowest that serves."""
         serving = [o for o in self.members or {} if self._state(o)[0] == "serving"]
-        return min(serving) if self.formed and len(serving) * 2 > len(self.members or {}) else None
+        if not self.formed or len(serving) * 2 <= len(self.members or {}):
+            return None
+        return self.preferred if self.preferred in serving else min(serving)
 
     def _start(self, ordinal: int) -> tuple[str, int]:
         pod = self._pod(ordinal)
