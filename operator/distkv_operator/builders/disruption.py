@@ -1,7 +1,13 @@
 """PodDisruptionBudgets: how many pods a drain may take away.
 
-Nodes: one at a time, and none while a further loss could go past the failure budget. A single
-node has none: a budget could only block its drain for ever.
+Nodes: one at a time, and none while a further loss could go past the failure budget. Where no
+failure is tolerated (f = 0, such as 1+1 and 3+0) that is never: a drain of any node stops the whole
+store, and an automatic one must not. Whoever means it deletes the pod, which no budget prevents.
+
+A single node has no budget although its drain stops the store too: whoever runs one node has
+accepted that it stops when that one moves, and a budget would only keep its host from ever being
+drained. Several nodes without a failure to spare are another matter: an upgrade of all hosts would
+stop the store once for each of them.
 """
 
 from __future__ import annotations

@@ -36,6 +36,11 @@ class Budget:
         """q1: members that must answer."""
         return self.nodes - self.tolerated
 
+    @property
+    def bears_disruption(self) -> bool:
+        """Whether the store goes on without any one of its nodes for a while, and it is sure."""
+        return self.is_known and self.is_whole and self.tolerated > 0
+
     def bears_loss_of(self, ordinal: int) -> bool:
         """Whether every value survives if that member's disk goes for good."""
         return len({*self.spent, ordinal}) <= self.tolerated

@@ -162,7 +162,7 @@ def _context(
         image=image,
         cluster_id=cluster_id,
         replicas=replicas,
-        disruption_allowed=observed.is_formed and spent.is_whole and spent.is_known,
+        disruption_allowed=observed.is_formed and spent.bears_disruption,
         service_monitors=observed.knows_service_monitors,
         operator=facts.place,
     )

@@ -23,6 +23,7 @@ from .support import (
     host,
     planned,
     pod,
+    progress,
     record,
     said,
     seat,
@@ -107,6 +108,28 @@ def allowed(observed: Observed) -> int | None:
 def test_a_drain_takes_nothing_while_the_budget_is_touched(ailing: Seat) -> None:
     assert allowed(settled()) is None
     assert allowed(settled(ailing)) == 0
+
+
+def small(k: int, m: int) -> Observed:
+    """A settled cluster of another layout."""
+    n = k + m
+    seats = [seat(o, said(o, n, k, leads=o == 0)) for o in range(n)]
+    spec = {"dataShards": k, "parityShards": m}
+    observed = settled(*seats, spec=spec, layout_progress=progress(n, k), record=record(n))
+    return replace(observed, seats=observed.seats[:n])
+
+
+@pytest.mark.parametrize(("k", "m"), [(3, 0), (1, 1)])
+def test_a_drain_takes_nothing_where_the_store_would_refuse_without_it(k: int, m: int) -> None:
+    """All is well, and f is 0."""
+    assert allowed(small(2, 1)) is None
+    assert allowed(small(k, m)) == 0
+
+
+def test_a_single_node_has_no_budget() -> None:
+    found = planned(small(1, 0))
+    assert Remove("PodDisruptionBudget", "store", "uid-PodDisruptionBudget") in found.steps
+    assert allowed(small(1, 0)) is None
 
 
 def test_f() -> None:
