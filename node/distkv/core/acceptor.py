@@ -60,7 +60,8 @@ class Acceptor:
         shared = self._shared
         hard, log = shared.hard, shared.log
         shared.witness.uses(sender, message.ballot)
-        if message.ballot < hard.promised:
+        if message.ballot < hard.promised or not shared.peers.trusted(sender):
+            # Who forgot what it accepted would count itself among those that know of no entry.
             shared.out.send(sender.ordinal, Refuse(hard.promised))
             return False
         if message.ballot > hard.promised:

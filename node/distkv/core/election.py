@@ -100,6 +100,7 @@ class Election:
             not leads
             and shared.may_vote()
             and shared.configuration.is_voter(sender)
+            and shared.peers.trusted(sender)
             and message.ballot > shared.hard.promised
             and not self.hears_leader()
             and message.chosen + 1 >= shared.log.first

@@ -1,8 +1,8 @@
 """What a replica must not forget: its promise, its chosen prefix, its count of flushes.
 
 One row of META, written with every batch that somebody waits for. The count of such
-batches travels in `Accepted.durable`: a peer that reports fewer than it once did runs on a
-volume restored from a snapshot, has forgotten promises, and must not be counted.
+batches travels in `Accepted.durable` and in greetings: a peer that starts with fewer than it once
+told runs on a volume restored from a snapshot, has forgotten promises, and must not be counted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import struct
 from distkv.core.outbox import Outbox
 from distkv.core.witness import Witness
 from distkv.ids import ZERO_BALLOT, Ballot, Member
-from distkv.storage.base import Engine, Put, Table
+from distkv.storage.base import Delete, Engine, Put, Table
 
 _STATE = struct.Struct(">BQiQQQ")
-_PEER = struct.Struct(">BQQ?")
+_PEER = struct.Struct(">BiQQQ?")
 _FORMAT = 1
+_PEER_FORMAT = 2
+_PER_SEAT = 8
 STATE_KEY = b"core.state"
 PEER_KEY = b"core.peer."
 
@@ -61,72 +63,95 @@ class HardState:
 class PeerRecord:
     """What one peer once said to be durable. `regressed`: it came back with less, for good.
 
-    `came_back`: since it said so, a connection to it began, or we did; before that a lower
-    count can only be an old message.
+    `start`: random number of the start of its process that said so; 0 if it did not greet yet.
+    `unknown`: there is a new connection, and who is at its other end has not greeted.
     """
 
-    __slots__ = ("below_since", "came_back", "durable", "incarnation", "regressed", "saved")
+    __slots__ = ("dirty", "durable", "regressed", "start", "unknown")
 
-    def __init__(
-        self, incarnation: int, durable: int, regressed: bool, came_back: bool = False
-    ) -> None:
-        self.incarnation = incarnation
+    def __init__(self, start: int, durable: int, regressed: bool) -> None:
+        self.start = start
         self.durable = durable
         self.regressed = regressed
-        self.came_back = came_back
-        self.saved = durable
-        self.below_since = -1
+        self.dirty = False
+        self.unknown = False
 
 
 class PeerRecords:
-    """Durable counts per ordinal; rows are written lazily by `save`."""
+    """Durable counts per ordinal; rows are written lazily by `save`.
 
-    __slots__ = ("_every", "_grace", "_outbox", "_save_at", "_witness", "records", "suspicions")
+    A process counts on from what its directory held when it started. All that an earlier
+    process of that directory ever told was flushed, so a later one cannot have started with
+    less, unless the directory is not what it was: a volume restored from a snapshot, or a log
+    whose end was lost. It is judged by the count with which it *started*, because with what it
+    has flushed since it may be past any number again. A seat has a record for each directory
+    that sat there lately: somebody may restore the one that was given up.
+    """
 
-    def __init__(self, outbox: Outbox, grace: int, every: int, witness: Witness) -> None:
-        """`grace`, `every`: ticks before a suspicion, and between two times of saving."""
-        self.records: dict[int, PeerRecord] = {}
+    __slots__ = ("_every", "_outbox", "_save_at", "_witness", "records", "suspicions")
+
+    def __init__(self, outbox: Outbox, every: int, witness: Witness) -> None:
+        """`every`: ticks between two times of saving."""
+        self.records: dict[Member, PeerRecord] = {}
         self.suspicions: list[Member] = []
         """Peers found to have lost durable state, for status and log."""
         self._outbox = outbox
-        self._grace = grace
         self._witness = witness
         self._every = every
         self._save_at = 0
 
-    def counts(self, sender: Member, durable: int, now: int) -> bool:
-        """Note `durable`; False if what this peer says must not be counted.
+    def _of(self, member: Member) -> PeerRecord:
+        record = self.records.get(member)
+        if record is None:
+            record = self.records[member] = PeerRecord(0, 0, False)
+            others = [known for known in self.records if known.ordinal == member.ordinal]
+            if len(others) > _PER_SEAT:
+                del self.records[others[0]]
+                self._outbox.writes.append(Delete(Table.META, _key(others[0])))
+        return record
 
-        A lower count may also be an old message that was overtaken, and is 0 until the first
-        flush after a start: it is not counted either, but only a peer that came back, and
-        says nothing better for `grace` ticks, is suspected.
+    def connected(self, peer: Member) -> None:
+        """It may be another start of it, so until it greets nothing that it says counts:
+        a count of the new start would be taken for one of the old."""
+        self._of(peer).unknown = True
+
+    def greets(self, peer: Member, start: int, flushes: int) -> int:
+        """A process of that peer, with `flushes` batches counted when it started.
+
+        Returns 0, or the greater count that was told before: then nothing that it says
+        counts any more.
         """
-        record = self.records.get(sender.ordinal)
-        if record is None or record.incarnation != sender.incarnation:
-            record = PeerRecord(sender.incarnation, -1, False)
-            self.records[sender.ordinal] = record
-        if record.regressed:
-            return False
-        if durable >= record.durable:
-            record.durable = durable
-            record.came_back = False
-            record.below_since = -1
-            return True
-        if not record.came_back or durable == 0:
-            return False
-        if record.below_since < 0:
-            record.below_since = now
-        elif now - record.below_since >= self._grace:
-            record.regressed = True
-            record.saved = -1
-            self._suspect(sender, f"{durable} flushes, {record.durable} were told before")
-        return False
+        record = self._of(peer)
+        record.unknown = False
+        if record.start != start and not record.regressed:
+            # Of a process that was not greeted by, the count may be one of this very start.
+            record.regressed = record.start != 0 and flushes < record.durable
+            record.start = start
+            record.dirty = True
+            if record.regressed:
+                self._suspect(peer, f"{flushes} flushes, {record.durable} were told before")
+        return record.durable if record.regressed else 0
 
-    def connected(self, member: Member) -> None:
-        """A connection to this peer began: it may be another start of it."""
-        record = self.records.get(member.ordinal)
-        if record is not None and record.incarnation == member.incarnation:
-            record.came_back = True
+    def heard(self, peer: Member, durable: int) -> None:
+        """So many batches are durable there: what a later process of it is measured by."""
+        record = self._of(peer)
+        if durable > record.durable and not record.regressed:
+            record.durable = durable
+            record.dirty = True
+
+    def counts(self, sender: Member, durable: int) -> bool:
+        """Note `durable`; False if what this peer says with it must not be counted.
+
+        A lower count is an old message that was overtaken, or nothing was flushed since the
+        process started; both are no news of what is durable now.
+        """
+        record = self._of(sender)
+        if record.regressed or record.unknown or durable < record.durable:
+            return False
+        if durable > record.durable:
+            record.durable = durable
+            record.dirty = True
+        return True
 
     def _suspect(self, peer: Member, detail: str) -> None:
         self.suspicions.append(peer)
@@ -134,8 +159,8 @@ class PeerRecords:
 
     def trusted(self, member: Member) -> bool:
         """Whether votes of this incarnation count."""
-        record = self.records.get(member.ordinal)
-        return record is None or record.incarnation != member.incarnation or not record.regressed
+        record = self.records.get(member)
+        return record is None or not (record.regressed or record.unknown)
 
     def tick(self, now: int) -> None:
         """Save now and then."""
@@ -145,19 +170,25 @@ class PeerRecords:
 
     def save(self) -> None:
         """Write what changed; nobody waits for it."""
-        for ordinal, record in self.records.items():
-            if record.saved != record.durable:
-                record.saved = record.durable
+        for member, record in self.records.items():
+            if record.dirty:
+                record.dirty = False
                 row = _PEER.pack(
-                    _FORMAT, record.incarnation, max(record.durable, 0), record.regressed
+                    _PEER_FORMAT, *member, record.start, record.durable, record.regressed
                 )
-                self._outbox.writes.append(Put(Table.META, PEER_KEY + b"%d" % ordinal, row))
+                self._outbox.writes.append(Put(Table.META, _key(member), row))
 
     def load(self, engine: Engine) -> None:
         """Read the rows."""
-        for key, row in engine.scan(Table.META, PEER_KEY, PEER_KEY + b"\xff"):
-            _, incarnation, durable, regressed = _PEER.unpack(row)
-            ordinal = int(key[len(PEER_KEY) :])
-            self.records[ordinal] = PeerRecord(incarnation, durable, regressed, True)
+        for _, raw in engine.scan(Table.META, PEER_KEY, PEER_KEY + b"\xff"):
+            if raw[0] != _PEER_FORMAT:
+                continue  # without the start that told the count nothing can be measured by it
+            _, ordinal, incarnation, start, durable, regressed = _PEER.unpack(raw)
+            member = Member(ordinal, incarnation)
+            self.records[member] = PeerRecord(start, durable, regressed)
             if regressed:
-                self._suspect(Member(ordinal, incarnation), "found before this start")
+                self._suspect(member, "found before this start")
+
+
+def _key(member: Member) -> bytes:
+    return PEER_KEY + b"%d.%d" % member

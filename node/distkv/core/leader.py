@@ -265,7 +265,7 @@ class Leader:
         """Count it, unless it is another ballot's, or its sender lost durable state."""
         if message.ballot != self.ballot:
             return
-        if not self._shared.peers.counts(sender, message.durable, self._shared.now):
+        if not self._shared.peers.counts(sender, message.durable):
             return
         # A peer may know more than we do; what we have not proposed is not ours to count.
         upto = min(message.upto, self.next_slot - 1)

@@ -27,7 +27,7 @@ def rewrite(shared: Shared, table: Table, key: bytes) -> bool:
             shared.out.writes.append(Delete(table, key))
     elif table is Table.META and key.startswith(PEER_KEY):
         for record in shared.peers.records.values():
-            record.saved = -1
+            record.dirty = True
         shared.peers.save()
     elif table is not Table.META or key != STATE_KEY:
         return False

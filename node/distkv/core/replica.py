@@ -79,8 +79,11 @@ class Replica:
         self._shared = shared = Shared(me, machine, options, rng)
         self.witness = shared.witness
         self.rewrite = partial(rewrite, shared)
-        hint = shared.hard.load(engine)
-        shared.peers.load(engine)
+        self.hard = shared.hard
+        hint = self.hard.load(engine)
+        self.records = shared.peers
+        self.records.load(engine)
+        self.flushes = self.hard.batches  # with which this process started
         shared.log.load(engine, max(hint, machine.applied), machine.applied)
         self._log = shared.log
         self._out = shared.out
@@ -255,8 +258,9 @@ class Replica:
             self._election.leader_lost()
 
     def peer_up(self, member: Member) -> None:
-        """A connection to that peer began; the process there may be another one now."""
-        self._shared.peers.connected(member)
+        """A connection to that peer began; the process there may be another one now, and does
+        not count before `records.greets`."""
+        self.records.connected(member)
         self._catchup.met(member.ordinal)
         self._acceptor.answer_next()
         if self._leader is not None:

@@ -48,12 +48,7 @@ class Shared:
         self.log = Log(self.out)
         self.hard = HardState(self.out)
         self.witness = Witness()
-        self.peers = PeerRecords(
-            self.out,
-            options.ticks(options.election_max),
-            options.ticks(_SAVE_PEERS_MS),
-            self.witness,
-        )
+        self.peers = PeerRecords(self.out, options.ticks(_SAVE_PEERS_MS), self.witness)
         self.durable = 0
         """Number of the last Ready known to be flushed."""
         self.admitted = 1

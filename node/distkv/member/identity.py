@@ -25,6 +25,10 @@ class WrongDirectory(Exception):
     """The directory belongs to another node, cluster or format; the message says which."""
 
 
+class VolumeWentBack(Exception):
+    """The directory holds less than it once told its peers; the message says what to do."""
+
+
 class DirectoryIdentity(NamedTuple):
     """`boot` is already durable when this is returned by `open_identity`.
 

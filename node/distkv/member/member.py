@@ -14,8 +14,14 @@ from dataclasses import replace
 from distkv.errors import BadRequest, DiskFull, NotFormed, ShuttingDown
 from distkv.kernel import Future, Kernel
 from distkv.member.formation import check_founding, may_found
-from distkv.member.identity import DirectoryIdentity, founding_row, identity_row, load_founding
-from distkv.member.messages import Founding, Greeting
+from distkv.member.identity import (
+    DirectoryIdentity,
+    VolumeWentBack,
+    founding_row,
+    identity_row,
+    load_founding,
+)
+from distkv.member.messages import Founding, Greeting, WentBack
 from distkv.member.options import MemberOptions
 from distkv.member.output import Outgoing, Output
 from distkv.member.peers import Peers
@@ -108,17 +114,42 @@ class Member:
         kind = type(message)
         if kind is Greeting:
             self._on_greeting(peer, message)  # type: ignore[arg-type]
+        elif peer.ordinal in self.peers.forgetful:
+            return
+        elif kind is WentBack:
+            self._went_back(peer, message)  # type: ignore[arg-type]
         elif kind is Founding:
             self._learn_founding(peer, message)  # type: ignore[arg-type]
         elif self.seat is not None:
             self.seat.receive(peer, message)
 
     def _on_greeting(self, peer: Identity, message: Greeting) -> None:
+        if self.peers.up.get(peer.ordinal) != peer:
+            return  # of an earlier connection: it says nothing of the process that is there now
+        if self.seat is not None and message.start:
+            more = self.seat.meets(peer, message)
+            if more:
+                self.peers.forgetful.add(peer.ordinal)
+                self.send(peer.ordinal, WentBack(more))
+                return
         self.peers.greetings[peer.ordinal] = message
         if self.seat is not None:
             self.seat.data.peer_full(peer.ordinal, message.disk_full)
         if not message.founded and self._founding is not None:
             self.send(peer.ordinal, self._founding)
+
+    def _went_back(self, peer: Identity, message: WentBack) -> None:
+        """Halt: what this directory has forgotten may be what others count on."""
+        if self.seat is not None and message.flushes > self.seat.replica.flushes:
+            self.fatal(
+                VolumeWentBack(
+                    f"node {peer.ordinal} was told of {message.flushes} flushes of this data "
+                    f"directory, which started with {self.seat.replica.flushes}: it was restored "
+                    "from a snapshot or a backup, or lost the end of its log. It has forgotten "
+                    "promises that others count on, so this node must not go on with it: wipe "
+                    "the directory and replace the node (distkv admin replace --help)"
+                )
+            )
 
     def peer_up(self, peer: Identity) -> None:
         """The transport has a new connection to this peer."""
@@ -203,8 +234,12 @@ class Member:
         self.seat = Seat(self, founding, self._rng)
         self._ticked = self._next_tick = self.kernel.now
         self.seat.set_disk_full(self._disk_full)
-        for peer in self.peers.up.values():
+        for ordinal, peer in self.peers.up.items():
             self.seat.peer_up(peer)
+            self.send(ordinal, self._greeting())
+            said = self.peers.greetings.get(ordinal)
+            if said is not None:
+                self._on_greeting(peer, said)
 
     def _waiting_text(self) -> str:
         if self._founding is None:

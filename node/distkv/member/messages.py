@@ -3,6 +3,7 @@
 | message        | from        | to       | meaning |
 |----------------|-------------|----------|---------|
 | Greeting       | any         | any      | on connection and every second: how far I am |
+| WentBack       | any         | any      | your directory held more once; you do not count |
 | Founding       | founded     | empty    | the one-time list of voters |
 | Forward        | coordinator | leader   | commands to propose |
 | NotLeader      | asked node  | coordinator | ask another: these commands were not proposed |
@@ -21,7 +22,9 @@ class Greeting(NamedTuple):
     `durable`: every slot up to it is on its disk; `voting`: its votes count; `state`: one word
     of `member.report`. Of counts that may be unknown, -1 says that they are: `shards_missing`,
     `values_lost`, `repair_left` (bytes), `repair_seconds`. `repair_rate`: bytes per second.
-    `counted`: `shards_missing` speaks of values named up to this slot.
+    `counted`: `shards_missing` speaks of values named up to this slot. `start`: a random number
+    of this start of the process, 0 before it knows the founders; `flushes`: batches counted when
+    it started, `flushed`: those durable now (see core.hardstate).
     """
 
     founded: bool
@@ -41,11 +44,21 @@ class Greeting(NamedTuple):
     repair_seconds: int = -1
     suspicions: int = 0
     counted: int = 0
+    start: int = 0
+    flushes: int = 0
+    flushed: int = 0
 
 
 def known(count: int) -> int | None:
     """A count as it is shown: -1 is unknown."""
     return None if count < 0 else count
+
+
+class WentBack(NamedTuple):
+    """The sender was told once that `flushes` batches are durable in the directory of whoever
+    gets this, which started with fewer: it takes no message of it but greetings."""
+
+    flushes: int
 
 
 class Founding(NamedTuple):
@@ -94,4 +107,6 @@ class SnapshotPiece(NamedTuple):
     body: bytes
 
 
-MemberMessage = Greeting | Founding | Forward | NotLeader | SnapshotWanted | SnapshotPiece
+MemberMessage = (
+    Greeting | WentBack | Founding | Forward | NotLeader | SnapshotWanted | SnapshotPiece
+)

@@ -61,6 +61,9 @@ class Overview:
             work.seconds,
             seat.owner.suspicions.total,
             seat.data.repairer.counted(seat.machine.applied),
+            seat.start,
+            seat.replica.flushes,
+            seat.replica.hard.durable_batches,
         )
 
     def _look(self, now: float) -> None:
@@ -128,10 +131,12 @@ class Overview:
         return seat.owner.peers.greetings.get(member.ordinal)
 
     def _disk_lost(self, member: Member) -> bool:
-        """Another incarnation sits in its place: what this one held is gone."""
+        """Another incarnation sits in its place, or its directory went back in time."""
         seat = self._seat
         if member.ordinal == seat.member.ordinal:
             return member != seat.member
+        if not seat.replica.records.trusted(member):
+            return True
         there = seat.owner.peers.up.get(member.ordinal)
         return there is not None and there.incarnation != member.incarnation
 

@@ -15,6 +15,8 @@ class Peers:
         self.me = me
         self.up: dict[int, Identity] = {}
         self.greetings: dict[int, Greeting] = {}
+        self.forgetful: set[int] = set()
+        """Ordinals of connections to directories that went back in time: they are not heard."""
 
     def is_up(self, member: Member) -> bool:
         """Whether this very incarnation is connected (oneself always is)."""
@@ -27,6 +29,7 @@ class Peers:
         """A connection is there; whatever an older incarnation said is forgotten."""
         self.up[peer.ordinal] = peer
         self.greetings.pop(peer.ordinal, None)
+        self.forgetful.discard(peer.ordinal)
 
     def disconnected(self, peer: Identity) -> bool:
         """False: that was an older connection, the present one goes on."""
@@ -35,6 +38,7 @@ class Peers:
             return False
         del self.up[peer.ordinal]
         self.greetings.pop(peer.ordinal, None)
+        self.forgetful.discard(peer.ordinal)
         return True
 
     def replaced(self, configuration: Configuration) -> list[Member]:

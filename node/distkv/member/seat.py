@@ -6,6 +6,7 @@ has a seat too, but as a learner: it catches up, takes no client requests and ne
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, get_args
@@ -78,6 +79,9 @@ class Seat:
         self.session = node_session(self.member.incarnation, self.boot)
         self.founding = founding
         self.machine = self._open_machine(founding)
+        # Read off the generator, not drawn from it: what it decides later stays what it was.
+        state = hashlib.blake2b(repr(rng.getstate()).encode(), digest_size=7)
+        self.start = int.from_bytes(state.digest()) + 1
         self.replica = Replica(self.member, self.machine, owner.engine, self.options.replica, rng)
         self.pending = PendingCommands(self.options.resend_after, self.options.pending_commands_max)
         self.healer = Healer(self)
@@ -242,6 +246,15 @@ class Seat:
             self.server.on_wanted(peer.ordinal, message)  # type: ignore[arg-type]
         elif kind is SnapshotPiece:
             self.receiver.on_piece(peer.ordinal, message)  # type: ignore[arg-type]
+
+    def meets(self, peer: Identity, greeting: Greeting) -> int:
+        """0, or how many flushes of that directory were told once, more than it started with."""
+        member = Member(peer.ordinal, peer.incarnation)
+        records = self.replica.records
+        more = records.greets(member, greeting.start, greeting.flushes)
+        if not more:
+            records.heard(member, greeting.flushed)
+        return more
 
     def peer_up(self, peer: Identity) -> None:
         """See Member.peer_up."""

@@ -9,6 +9,7 @@ from distkv.member.messages import (
     NotLeader,
     SnapshotPiece,
     SnapshotWanted,
+    WentBack,
 )
 from distkv.wire import fields as f
 from distkv.wire.codec import register
@@ -28,6 +29,7 @@ def register_messages() -> None:
         *(f.number, f.boolean, f.text_to(64)),
         *(_COUNT, f.number, _COUNT, f.number, _COUNT),
         *(f.number, f.number),
+        *(f.number, f.number, f.number),
     )
     register(
         65,
@@ -44,3 +46,4 @@ def register_messages() -> None:
     register(67, NotLeader)
     register(68, SnapshotWanted, f.number, f.number)
     register(69, SnapshotPiece, f.number, f.number, f.number, f.boolean, f.blob)
+    register(70, WentBack, f.number)

@@ -36,6 +36,8 @@ class Faults(NamedTuple):
     proposals: float
     reads: float
     duration: float
+    restore: float = 0.0
+    """Volumes that go back to a snapshot (core_restored)."""
 
 
 THEMES: tuple[dict[str, tuple[float, ...]], ...] = (

@@ -23,16 +23,15 @@ class Membership(Mischief):
         """A disk is lost, within what is promised: at most f of them unfilled."""
         self._refilled()
         configuration = self.checker.configuration
-        budget = min(configuration.failures, self.checker.safe_failures)
-        for epoch, failures in self._proposed.items():
-            if epoch > configuration.epoch:
-                budget = min(budget, failures)
-        if len(self.lost) >= budget:
+        if self._spent():
             return
         victims = [
             p
             for p in self.processes
-            if configuration.is_voter(p.member) and p.member not in self.lost and not p.zombie
+            if configuration.is_voter(p.member)
+            and p.member not in self.lost
+            and not p.zombie
+            and not p.restored
         ]
         if not victims:
             return
@@ -47,6 +46,15 @@ class Membership(Mischief):
             self.seats[victim.member.ordinal].remove(victim)
             self.processes.remove(victim)
         self._join(victim.member.ordinal)
+
+    def _spent(self) -> bool:
+        """Whether as many disks are lost as may be at this moment."""
+        configuration = self.checker.configuration
+        budget = min(configuration.failures, self.checker.safe_failures)
+        for epoch, failures in self._proposed.items():
+            if epoch > configuration.epoch:
+                budget = min(budget, failures)
+        return len(self.lost) >= budget
 
     def _join(self, ordinal: int) -> None:
         self._incarnations += 1

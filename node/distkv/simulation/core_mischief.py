@@ -27,6 +27,7 @@ class Mischief(Base):
         process.boot()
         for peer in self._running():
             peer.replica.peer_up(process.member)
+            peer.greeted_by(process)
             peer.turn()
         self._meet(process)
 
@@ -37,6 +38,7 @@ class Mischief(Base):
             other = peer.member.ordinal
             if other != own and not {(own, other), (other, own)} & self._blocked.keys():
                 process.replica.peer_up(peer.member)
+                process.greeted_by(peer)
         process.turn()
 
     def _hint_down(self, process: Process, ordinal: int) -> None:

@@ -37,6 +37,8 @@ class Process:
         """Of its steady clock: how long its ticks are."""
         self.reads: dict[int, tuple[int, float]] = {}
         self.zombie = False
+        self.restored = False
+        """Its volume went back to a snapshot: nothing that it says may count."""
         self._votes: list[_Vote] = []
         self.boot()
 
@@ -53,9 +55,22 @@ class Process:
         self.up = True
         self.life += 1
         self.reads = {}
-        world.checker.restarted(self.member, self.replica.ballot, self.replica._log)
+        self._greet()
+        if not self.restored:
+            world.checker.restarted(self.member, self.replica.ballot, self.replica._log)
         world.at(world.rng.random() * world.options.tick, self._tick, self.life)
         self.turn()
+
+    def _greet(self) -> None:
+        """Nobody gets a message of this start before its greeting, or counts it."""
+        for other in self.world.processes:
+            if other is not self and other.up:
+                self.greeted_by(other)
+                other.greeted_by(self)
+
+    def greeted_by(self, other: Process) -> None:
+        """With this each connection begins."""
+        self.replica.records.greets(other.member, other.life, other.replica.flushes)
 
     def crash(self) -> None:
         """Power loss: any suffix of the batches that are not flushed is gone."""
@@ -139,6 +154,8 @@ class Process:
                     self._votes.append((mark, slot, ballot, operation.value[_BALLOT_BYTES:]))
 
     def _sending(self, message: Message) -> None:
+        if self.restored:
+            return
         if type(message) is Promise:
             self.world.checker.promised(self.member, message.ballot)
         elif type(message) is Accepted:
@@ -159,10 +176,10 @@ class Process:
         checker = world.checker
         left: list[_Vote] = []
         for vote in self._votes:
-            if vote[0] <= mark:
-                checker.accepted(self.member, *vote[1:])
-            else:
+            if vote[0] > mark:
                 left.append(vote)
+            elif not self.restored:
+                checker.accepted(self.member, *vote[1:])
         self._votes = left
         number = 0
         while self._unflushed and self._unflushed[0][1] <= mark:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distkv.simulation.core_check import Violation
-from distkv.simulation.core_members import Membership
 from distkv.simulation.core_process import Process
+from distkv.simulation.core_restored import GREET_EVERY, Restored
 
 HEAL_LIMIT = 15_000.0
 """ms of virtual time within which a healed world must have converged."""
 
 
-class World(Membership):
+class World(Restored):
     """`run` raises AssertionError (of which Violation is one) if something does not hold."""
 
     def run(self) -> None:
@@ -34,9 +34,10 @@ class World(Membership):
         self._nobody_suspected()
 
     def _nobody_suspected(self) -> None:
-        """No disk went back in time here, so nobody may be left out for that."""
+        """Only whose disk went back in time may be left out for that."""
+        forgot = [process.member for process in self.processes if process.restored]
         for process in self.processes:
-            suspects = process.replica.status().suspicions
+            suspects = [m for m in process.replica.status().suspicions if m not in forgot]
             if suspects:
                 raise Violation(f"{process.member} counts {suspects} no more, who lost nothing")
 
@@ -66,7 +67,9 @@ class World(Membership):
             (f.truncate, self._fault_truncate),
             (f.wipe, self._fault_wipe),
             (f.change, self._fault_change),
-            (20.0 if f.wipe or f.change else 0.0, self._admit),
+            (f.restore, self._fault_restore),
+            (1000.0 / GREET_EVERY if f.restore else 0.0, self._greet_all),
+            (20.0 if f.wipe or f.change or f.restore else 0.0, self._admit),
         ):
             self._every(rate, callback)
 
@@ -120,7 +123,7 @@ class World(Membership):
             return False
         unfilled = [m for m in self.lost if m in self.checker.configuration.members]
         for process in voters:
-            if process.member in unfilled and not process.zombie:
+            if process.restored or (process.member in unfilled and not process.zombie):
                 continue
             if not process.up or process.machine.applied != top or process.reads:
                 return False
@@ -145,3 +148,11 @@ class LayoutWorld(World):
     def __init__(self, seed: int, log: Callable[[str], None] | None = None) -> None:
         super().__init__(seed, log)
         self.faults = self.faults._replace(change=4.0, duration=2500.0)
+
+
+class RestoringWorld(World):
+    """Volumes go back to snapshots, often."""
+
+    def __init__(self, seed: int, log: Callable[[str], None] | None = None) -> None:
+        super().__init__(seed, log)
+        self.faults = self.faults._replace(restore=8.0, wipe=0.5, duration=2500.0)

@@ -62,6 +62,12 @@ class Disk:
         return (0, 0, 0) if row is None else _CORE.unpack(row)[1:4]
 
     @property
+    def batches(self) -> int:
+        """Count of batches that had to be flushed."""
+        row = self.get(Table.META, b"core.state")
+        return 0 if row is None else int(_CORE.unpack(row)[5])
+
+    @property
     def boot(self) -> int:
         """Count of starts."""
         row = self.get(Table.META, b"identity")

@@ -11,6 +11,7 @@ from typing import Any
 from distkv.core import peers as peers_module
 from distkv.core.acceptor import Acceptor
 from distkv.core.configuration import Configuration
+from distkv.core.election import Election
 from distkv.core.hardstate import HardState, PeerRecords
 from distkv.core.leader import Leader
 from distkv.core.log import Log
@@ -139,7 +140,7 @@ def stale_acknowledgement_counted(patch: Patch) -> None:
     are dropped by it, which hides most of this mistake.
     """
     original = Leader.on_accepted
-    patch(PeerRecords, "counts", lambda self, sender, durable, now: True)
+    patch(PeerRecords, "counts", lambda self, sender, durable: True)
 
     def on_accepted(self: Leader, sender: Any, message: Accepted) -> None:
         original(self, sender, message._replace(ballot=self.ballot))
@@ -376,3 +377,53 @@ def step_down_at_phase_two(patch: Patch) -> None:
         return heard >= self._shared.configuration.phase_two
 
     patch(peers_module.Peers, "quorum_heard", quorum_heard)
+
+
+@mutation
+def restored_counts_when_past_its_old_count(patch: Patch) -> None:
+    """Not the count with which a process started is judged, but what it has flushed since."""
+    patch(PeerRecords, "greets", lambda self, peer, start, flushes: 0)
+
+
+@mutation
+def restored_candidate_is_promised(patch: Patch) -> None:
+    """Answers of who went back in time do not count, but its own vote for itself does."""
+    original = Acceptor.on_prepare
+
+    def on_prepare(self: Acceptor, sender: Any, message: Any) -> bool:
+        records = self._shared.peers
+        record = records.records.get(sender)
+        if record is None or not record.regressed:
+            return original(self, sender, message)
+        record.regressed = False
+        try:
+            return original(self, sender, message)
+        finally:
+            record.regressed = True
+
+    patch(Acceptor, "on_prepare", on_prepare)
+    grant = Election.on_pre_vote
+
+    def on_pre_vote(self: Election, sender: Any, message: Any, leads: bool) -> None:
+        record = self._shared.peers.records.get(sender)
+        was = record is not None and record.regressed
+        if record is not None:
+            record.regressed = False
+        grant(self, sender, message, leads)
+        if record is not None:
+            record.regressed = was
+
+    patch(Election, "on_pre_vote", on_pre_vote)
+
+
+@mutation
+def restored_directory_of_an_earlier_member(patch: Patch) -> None:
+    """A seat's record is forgotten as soon as another directory sits there."""
+    original = PeerRecords._of
+
+    def of(self: PeerRecords, member: Any) -> Any:
+        for known in [k for k in self.records if k.ordinal == member.ordinal and k != member]:
+            del self.records[known]
+        return original(self, member)
+
+    patch(PeerRecords, "_of", of)
