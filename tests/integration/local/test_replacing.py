@@ -173,3 +173,31 @@ def test_ctrl_c_ends_the_watching_alone(make: Make, tmp_path: Path) -> None:
     cluster.local("start", "2")
     until("the node to be whole", lambda: whole(cluster))
     assert json.loads((cluster.path / "owner.json").read_text())["lost"] == []
+
+
+def test_a_node_restored_from_a_snapshot_stops_and_is_replaced(make: Make) -> None:
+    """Its directory is a copy from before: it has forgotten what it promised since."""
+    cluster = make(2, 1)
+    cluster.up()
+    fill(cluster, 2)
+    node = cluster.path / "node-1"
+    snapshot = cluster.path.with_name("snapshot")
+    cluster.local("kill", "1")
+    shutil.copytree(node, snapshot)
+    cluster.local("start", "1")
+    fill(cluster, 6)
+    until("all to be whole", lambda: whole(cluster))
+    cluster.local("kill", "1")
+    shutil.rmtree(node)
+    shutil.copytree(snapshot, node)
+    cluster.local("start", "1", "--no-wait")
+    until("node 1 to stop", lambda: cluster.node(1)["process"] != "running")
+    logs = "".join(path.read_text() for path in cluster.path.rglob("*1*.log"))
+    assert "restored from a snapshot or a backup" in logs
+    suspicions = cluster.status()["suspicions"]
+    assert {(s["source"], s["kind"]) for s in suspicions} == {("node 1", "durable_regression")}
+    assert is_filled(cluster, 6)
+    cluster.local("wipe", "1")
+    assert "healed" in cluster.local("start", "1")
+    cluster.local("kill", "0")
+    assert is_filled(cluster, 6)
