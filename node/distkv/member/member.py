@@ -130,7 +130,7 @@ class Member:
             more = self.seat.meets(peer, message)
             if more:
                 self.peers.forgetful.add(peer.ordinal)
-                self.send(peer.ordinal, WentBack(more))
+                self.send(peer.ordinal, WentBack(message.start, more))
                 return
         self.peers.greetings[peer.ordinal] = message
         if self.seat is not None:
@@ -140,11 +140,14 @@ class Member:
 
     def _went_back(self, peer: Identity, message: WentBack) -> None:
         """Halt: what this directory has forgotten may be what others count on."""
-        if self.seat is not None and message.flushes > self.seat.replica.flushes:
+        seat = self.seat
+        if seat is None or message.start != seat.start:
+            return  # meant for another directory, which sat here a moment ago
+        if message.flushes > seat.replica.flushes:
             self.fatal(
                 VolumeWentBack(
                     f"node {peer.ordinal} was told of {message.flushes} flushes of this data "
-                    f"directory, which started with {self.seat.replica.flushes}: it was restored "
+                    f"directory, which started with {seat.replica.flushes}: it was restored "
                     "from a snapshot or a backup, or lost the end of its log. It has forgotten "
                     "promises that others count on, so this node must not go on with it: wipe "
                     "the directory and replace the node (distkv admin replace --help)"

@@ -56,8 +56,9 @@ def known(count: int) -> int | None:
 
 class WentBack(NamedTuple):
     """The sender was told once that `flushes` batches are durable in the directory of whoever
-    gets this, which started with fewer: it takes no message of it but greetings."""
+    greeted with `start`, which began with fewer: it takes no message of it but greetings."""
 
+    start: int
     flushes: int
 
 

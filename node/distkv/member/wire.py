@@ -46,4 +46,4 @@ def register_messages() -> None:
     register(67, NotLeader)
     register(68, SnapshotWanted, f.number, f.number)
     register(69, SnapshotPiece, f.number, f.number, f.number, f.boolean, f.blob)
-    register(70, WentBack, f.number)
+    register(70, WentBack, f.number, f.number)

@@ -139,6 +139,11 @@ class Checker:
         """All rows of this node are gone."""
         self._lost[host.incarnation] = None
 
+    def disk_restored(self, host: Host) -> None:
+        """What this node promised is gone with all its later rows; what it says counts no more."""
+        self._lost[host.incarnation] = None
+        self._promised.pop(host.ordinal, None)
+
     def started(self, host: Host) -> None:
         """A process starts on this disk: its promise may not be lower than before."""
         if Disk(host.engine).boot != host.boot:

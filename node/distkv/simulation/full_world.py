@@ -31,6 +31,8 @@ from distkv.simulation.layout_owner import LayoutOwner
 from distkv.simulation.member_host import FLUSH_TIME, Host
 from distkv.simulation.network import Network
 from distkv.simulation.owner import Owner
+from distkv.simulation.restoring import Restoring
+from distkv.storage.memory import MemoryEngine
 
 WALL_START_MS = 1_700_000_000_000
 
@@ -61,9 +63,11 @@ class World:
         faults: Faults | None = None,
         transport: bool | None = None,
         layouts: bool | None = None,
+        restores: bool | None = None,
     ) -> None:
         """`transport`: True: the production transport carries all messages; None: drawn.
-        `layouts`: whether the owner wants other layouts; None: drawn."""
+        `layouts`: whether the owner wants other layouts; None: drawn. `restores`: whether disks
+        go back to snapshots; None: drawn, unless all `faults` are given."""
         self.seed = seed
         self.rng = random.Random(seed)
         drawn = draw_geometry(self.rng)
@@ -112,6 +116,7 @@ class World:
         self.checker = Checker(self)
         self.budget = BudgetCheck(self)
         self.layouts = LayoutOwner(self)
+        self.restoring = Restoring(self, False if faults and restores is None else restores)
         self.calls: list[Call] = []
         self.clients: list[Client] = []
         self.trace: list[str] = []
@@ -210,6 +215,7 @@ class World:
         if self.drawn.relayout:
             self.layouts.start()
             self.checker.layouts.start()
+        self.restoring.start()
         self.run_until(lambda: False, self.faults.duration)
         nemesis.stop()
         self.heal()
@@ -277,6 +283,21 @@ class World:
         host.engine.wipe()
         self.checker.disk_lost(host)
         self.network.crashed(host)
+
+    def restore_disk(self, host: Host, image: MemoryEngine) -> None:
+        """Kill a process and put a snapshot of its disk in the place of that."""
+        self.wiped.append(host.ordinal)
+        if host.alive:
+            host.crash()
+            self.network.crashed(host)
+        host.engine = image
+        self.checker.disk_restored(host)
+
+    def wipe_restored(self, host: Host) -> None:
+        """Its owner takes that disk away, too."""
+        host.crash()
+        self.network.crashed(host)
+        host.engine.wipe()
 
     def add_host(self) -> None:
         """One more machine, with an empty disk."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from distkv.kernel import Future
 from distkv.machine.machine import Machine
-from distkv.member.identity import DirectoryIdentity, open_identity
+from distkv.member.identity import DirectoryIdentity, VolumeWentBack, open_identity
 from distkv.member.member import Member
 from distkv.member.output import Output
 from distkv.operations import Operation
@@ -224,6 +224,10 @@ class Host:
             output = member.turn(self.clock, self.world.wall_ms(self))
         except StorageFull:
             self.world.halted(self, "no space in the middle of a turn")
+            return
+        except VolumeWentBack:
+            if not self.world.restoring.halts(self):
+                raise
             return
         finally:
             self._in_turn = False

@@ -48,6 +48,8 @@ class Settlement:
         busy = [client.number for client in world.clients if client.busy]
         if busy:
             return f"requests of clients {busy} are not answered"
+        if world.restoring.restored:
+            return f"{[h.ordinal for h in world.restoring.restored]} went back, and run on"
         if world.layouts.why():
             return world.layouts.why()
         for host in world.hosts:
@@ -201,10 +203,13 @@ def final(world: World) -> None:
 
 
 def _nobody_suspected(world: World) -> None:
-    """Disks and networks are bad here, but no node is false: none may be taken for it."""
+    """Disks and networks are bad here, but no node is false: none may be taken for it. Only a
+    disk that did go back in time is to be known for that."""
     for host in world.hosts:
         assert host.member is not None
         for (source, kind), suspicion in host.member.suspicions.entries.items():
+            if kind == "durable_regression" and source in world.restoring.known:
+                continue
             if kind in FALSE:
                 world.violation(
                     f"node {host.ordinal} suspects {source} of {kind}: {suspicion.detail}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from simulation.core_world.mutations import MUTATIONS
 
-from distkv.simulation.core_world import World
+from distkv.simulation.core_world import RestoringWorld, World
 
 STARTS = (1, 10001, 20001)
 LIMIT = 1500
@@ -33,8 +33,12 @@ def installed(name: str) -> Iterator[None]:
             setattr(owner, attribute, original)
 
 
-def seeds_needed(name: str, first: int, limit: int, kind: type[World] = World) -> tuple[int, str]:
+def seeds_needed(
+    name: str, first: int, limit: int, kind: type[World] | None = None
+) -> tuple[int, str]:
     """(seeds until the mutation was caught, what was said); (0, "") if it was not."""
+    if kind is None:
+        kind = RestoringWorld if name.startswith("restored_") else World
     with installed(name):
         for seed in range(first, first + limit):
             try:

@@ -13,7 +13,7 @@ from simulation.core_world.mutations import MUTATIONS
 
 from distkv.simulation.core_check import Violation
 from distkv.simulation.core_run import run_seeds
-from distkv.simulation.core_world import LayoutWorld, World
+from distkv.simulation.core_world import LayoutWorld, RestoringWorld, World
 
 NODE = Path(__file__).resolve().parents[3] / "node"
 
@@ -70,6 +70,13 @@ def test_worlds_in_which_any_layout_follows_any_other_keep_every_promise(first: 
     for world in worlds:
         world.run()
     assert max(world.checker.configuration.epoch for world in worlds) > 5
+
+
+def test_worlds_whose_disks_go_back_to_snapshots_keep_every_promise() -> None:
+    worlds = [RestoringWorld(seed) for seed in range(1, 101)]
+    for world in worlds:
+        world.run()
+    assert sum(process.restored for world in worlds for process in world.processes) > 10
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))

@@ -28,7 +28,7 @@ def test_a_peer_that_started_with_less_is_told_and_not_heard() -> None:
     alone.member.peer_down(PEER)
     alone.step(0.05)
     alone.appear(1, STARTED._replace(start=78, flushes=24, flushed=40))
-    assert WentBack(25) in sent(alone)
+    assert WentBack(78, 25) in sent(alone)
     before = alone.seat.replica.ballot
     ballot = Ballot(before.round + 5, 1, 101)
     alone.member.receive(PEER, Prepare(ballot, 0))
@@ -72,7 +72,7 @@ def test_a_greeting_tells_the_start_and_what_was_there() -> None:
 def test_who_is_told_so_halts_with_the_remedy() -> None:
     alone = Alone()
     alone.appear(1)
-    alone.member.receive(PEER, WentBack(alone.seat.replica.flushes + 1))
+    alone.member.receive(PEER, WentBack(alone.seat.start, alone.seat.replica.flushes + 1))
     with pytest.raises(VolumeWentBack, match=r"restored from a snapshot.*distkv admin replace"):
         alone.member.turn(alone.now, 0)
 
@@ -80,6 +80,15 @@ def test_who_is_told_so_halts_with_the_remedy() -> None:
 def test_who_holds_all_that_somebody_remembers_goes_on() -> None:
     alone = Alone()
     alone.appear(1)
-    alone.member.receive(PEER, WentBack(alone.seat.replica.flushes))
+    alone.member.receive(PEER, WentBack(alone.seat.start, alone.seat.replica.flushes))
+    alone.step(0.1)
+    assert alone.seat.replica.is_leader
+
+
+def test_what_was_meant_for_the_directory_that_sat_here_before_halts_nobody() -> None:
+    """Restoring world 57: it left just before that node was wiped and started anew."""
+    alone = Alone()
+    alone.appear(1)
+    alone.member.receive(PEER, WentBack(alone.seat.start + 1, 57))
     alone.step(0.1)
     assert alone.seat.replica.is_leader
