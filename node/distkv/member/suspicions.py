@@ -1,7 +1,7 @@
 """Things only a faulty or hostile peer does: counted, logged once per burst, reported.
 
-Nothing is decided by them: each was refused or ignored where it was found. Kinds, and where
-they are found:
+Nothing is decided by them: each was refused or ignored where it was found (and whose disk went
+back in time is not heard any more, see core.hardstate). Kinds, and where they are found:
 
 | kind | what was seen |
 |---|---|
