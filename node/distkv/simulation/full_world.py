@@ -106,9 +106,8 @@ class World:
         """Draws for datagrams: what they suffer does not change what else is drawn."""
         self.network: Network | HubNetwork = (HubNetwork if self.real_transport else Network)(self)
         self.hosts = [Host(self, o) for o in range(self.data_shards + self.parity_shards)]
-        if self.drawn.clock:
-            for host in self.hosts:
-                host.pace = self.rng.uniform(0.97, 1.03)
+        for host in self.hosts if self.drawn.clock else ():
+            host.pace = self.rng.uniform(0.97, 1.03)
         self.wiped: list[int] = []
         self.refilled = 0
         """Disks that were lost, and whose successors hold everything again."""
@@ -116,7 +115,7 @@ class World:
         self.checker = Checker(self)
         self.budget = BudgetCheck(self)
         self.layouts = LayoutOwner(self)
-        self.restoring = Restoring(self, False if faults and restores is None else restores)
+        self.restoring = Restoring(self, restores, faults is None)
         self.calls: list[Call] = []
         self.clients: list[Client] = []
         self.trace: list[str] = []

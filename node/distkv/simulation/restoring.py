@@ -34,12 +34,12 @@ _PEER = struct.Struct(">BiQQQ?")
 class Restoring:
     """`restored`: hosts whose disk is a snapshot, and that have not been told of it yet."""
 
-    def __init__(self, world: World, wanted: bool | None) -> None:
-        """`wanted`: None: in a share of the worlds."""
+    def __init__(self, world: World, wanted: bool | None, drawn: bool) -> None:
+        """`wanted`: None: in a share of the worlds, if their faults are `drawn`."""
         self._world = world
         # Of its own, so that what else a seed draws stays as it is.
         self._rng = random.Random(f"restored {world.seed}")
-        drawn = self._rng.random() < SHARE
+        drawn &= self._rng.random() < SHARE
         self.active = drawn if wanted is None else wanted
         self.restored: list[Host] = []
         self.noticed = 0
