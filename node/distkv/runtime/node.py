@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import random
-import secrets
 import signal
 from pathlib import Path
 
@@ -16,12 +15,13 @@ import uvloop
 from distkv.api.process import set_level, set_up_logging
 from distkv.config import Config
 from distkv.config.live import Source
-from distkv.member.identity import DirectoryIdentity, WrongDirectory, open_identity
+from distkv.member.identity import DirectoryIdentity, WrongDirectory
 from distkv.member.member import Member
 from distkv.runtime.doors import Doors
 from distkv.runtime.driver import Driver
 from distkv.runtime.live import LiveConfig
 from distkv.runtime.memory import keep_freed_memory
+from distkv.runtime.opening import identity_of
 from distkv.runtime.options import key_ring, member_options, transport_options
 from distkv.runtime.resources import ResourceLog
 from distkv.runtime.store import NodeStore
@@ -55,9 +55,7 @@ def main(config: Config, source: Source) -> int:
         log.error("%s", error)
         return EXIT_STORAGE
     try:
-        identity = open_identity(
-            engine, config.cluster_id, config.ordinal, secrets.randbits(62) + 1
-        )
+        identity = identity_of(config, engine)
     except (WrongDirectory, StorageError) as error:
         log.error("%s", error)
         engine.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,27 @@ def test_a_full_disk_makes_one_node_read_only_and_no_more(small_disk: Path, rese
         assert node.redis().set("x", b"2" * 10_000)
         cluster.wait_whole()
         load.check(*cluster.nodes)
+
+
+def test_a_node_that_starts_on_a_full_disk_waits_for_space(small_disk: Path) -> None:
+    """It does not end: what starts it again may take minutes over it (found by chaos)."""
+    with Cluster(2, 1, per_node={1: {"storage": {"directory": str(small_disk / "data")}}}) as some:
+        node = some.nodes[1]
+        assert node.redis().set("kept", b"1")
+        some.kill(1)
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            _fill(file.fileno(), spare=0)
+        for stop in (signal.SIGTERM, None):
+            before = len(node.log_text())
+            node.start()
+            wait_until(lambda n=before: "starts as soon as" in node.log_text()[n:], "it to say so")
+            if stop is not None:
+                node.send_signal(stop)
+                assert node.exit_code(60) == 0
+        ballast.unlink()
+        some.wait_serving()
+        assert node.redis().get("kept") == b"1"
 
 
 def _fill(descriptor: int, spare: int) -> None:
