@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from distkv.core import entries
-from distkv.core.hardstate import HardState
+from distkv.core.hardstate import PEER_KEY, HardState
 from distkv.core.outbox import Outbox
 from distkv.ids import Ballot, Member
 from distkv.machine.commands import change_replace
@@ -193,6 +193,8 @@ class Recovery:
         hard.write(machine.applied)
         return [
             DeleteRange(Table.LOG, b"", _END),
+            # Whose directory is older than it was is no matter any more: this is a new beginning.
+            DeleteRange(Table.META, PEER_KEY, PEER_KEY + b"\xff"),
             *outbox.writes,
             founding_row(self._base.founding._replace(generation=self._generation)),
             identity_row(identity._replace(generation=self._generation)),

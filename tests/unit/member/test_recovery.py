@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from distkv.core import entries
-from distkv.core.hardstate import HardState
+from distkv.core.hardstate import HardState, PeerRecords
 from distkv.core.log import Log
 from distkv.core.outbox import Outbox
+from distkv.core.witness import Witness
 from distkv.ids import Ballot, Member, node_session
 from distkv.machine import commands as c
 from distkv.machine.machine import Machine
@@ -121,6 +122,26 @@ def test_the_highest_ballot_of_each_slot_is_kept_and_holes_are_told() -> None:
     assert members == tuple(Member(o, (100 if o in (0, 3) else 200) + o) for o in range(5))
     assert Machine.load(two).barrier.round == 6
     assert Machine.load(two).membership.was_removed(101)
+
+
+def test_who_went_back_in_time_before_is_heard_after_it() -> None:
+    """Survivors may be volumes of different moments: what they knew of each other ends here."""
+    one, two = directory(0, 4), directory(3, 4)
+    for engine, peer in ((one, Member(3, 103)), (two, Member(0, 100))):
+        outbox = Outbox()
+        records = PeerRecords(outbox, 1, Witness())
+        records.greets(peer, 1, 0)
+        records.heard(peer, 1000)
+        records.greets(peer, 2, 10)
+        records.save()
+        engine.write(outbox.writes)
+    recovery = Recovery(survivors(one, two))
+    stores = fresh(recovery)
+    recovery.carry_out(stores, NEW)
+    for engine in (one, two, *stores.values()):
+        records = PeerRecords(Outbox(), 1, Witness())
+        records.load(engine)
+        assert records.records == {}
 
 
 @pytest.mark.parametrize("writes", range(20))
