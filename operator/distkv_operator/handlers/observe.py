@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 from base64 import b64decode
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from distkv.manifest import Cluster, parse
 from distkv.manifest.reading import ManifestError
@@ -17,9 +17,13 @@ from distkv_operator.kube.kinds import (
     CHILDREN,
     CLAIM,
     CLUSTER,
+    NODE,
     POD,
     SECRET,
     SERVICE_MONITOR,
+    STORAGE_CLASS,
+    VOLUME,
+    Kind,
     Manifest,
 )
 from distkv_operator.kube.nodes import Answer, NodeClient, Place
@@ -41,6 +45,7 @@ SELECTED_NODE_ANNOTATION = "volume.kubernetes.io/selected-node"
 STATUS_PATH = "/v1/admin/status"
 
 Clock = Callable[[], datetime.datetime]
+T = TypeVar("T")
 
 
 def utc_now() -> datetime.datetime:
@@ -54,6 +59,21 @@ class InvalidSpec(Exception):
     def __init__(self, resource: Manifest, message: str) -> None:
         super().__init__(message)
         self.resource = resource
+
+
+class Gaps:
+    """What could not be read in one round: `unread` by kind, with the reason."""
+
+    def __init__(self) -> None:
+        self.unread: dict[str, str] = {}
+
+    async def read(self, kind: Kind, asked: Awaitable[T], unknown: T) -> T:
+        """The answer; `unknown` if there is none."""
+        try:
+            return await asked
+        except ApiError as error:
+            self.unread[kind.name] = str(error)
+            return unknown
 
 
 class Observer:
@@ -72,7 +92,8 @@ class Observer:
         return self._clock()
 
     async def observe(self, namespace: str, name: str) -> Observed | None:
-        """None: there is no such resource. Raises ApiError, InvalidSpec."""
+        """None: there is no such resource. Raises ApiError (the resource itself cannot be read),
+        InvalidSpec. What else cannot be read is named in the result, and unknown there."""
         resource = await self._gate.get(CLUSTER, namespace, name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             return None
@@ -81,14 +102,15 @@ class Observer:
                             name)  # fmt: skip
         except ManifestError as error:
             raise InvalidSpec(resource, str(error)) from error
-        monitors = await self._readings.service_monitors()
-        children, pods, claims = await self._read_objects(namespace, name, monitors)
+        gaps = Gaps()
+        monitors = await gaps.read(SERVICE_MONITOR, self._readings.service_monitors(), False)
+        children, pods, claims = await self._read_objects(namespace, name, monitors, gaps)
         record, fault = _record(children, name)
-        seats = await self._seats(cluster, namespace, pods, claims)
+        seats = await self._seats(cluster, pods, claims, gaps)
         token = admin_token(children, name)
         reports = await self.ask_all(namespace, seats, token)
         progress = await self._layout_progress(namespace, seats, reports, token)
-        expandable = await self._expandable(claims)
+        expandable = await gaps.read(STORAGE_CLASS, self._expandable(claims), None)
         meta = resource["metadata"]
         return Observed(
             now=self.now(),
@@ -108,6 +130,7 @@ class Observer:
             layout_progress=progress,
             expandable=expandable,
             knows_service_monitors=monitors,
+            unread=gaps.unread,
         )
 
     async def ask_all(
@@ -158,12 +181,15 @@ class Observer:
         return None
 
     async def _read_objects(
-        self, namespace: str, name: str, monitors: bool
+        self, namespace: str, name: str, monitors: bool, gaps: Gaps
     ) -> tuple[dict[tuple[str, str], Manifest], list[Manifest], list[Manifest]]:
         labels = f"{names.CLUSTER_LABEL}={name}"
         kinds = [*CHILDREN, *([SERVICE_MONITOR] if monitors else [])]
         lists = await asyncio.gather(
-            *(self._gate.list(kind, namespace, labels) for kind in [*kinds, POD, CLAIM])
+            *(
+                gaps.read(kind, self._gate.list(kind, namespace, labels), [])
+                for kind in [*kinds, POD, CLAIM]
+            )
         )
         children = {
             (item["kind"], item["metadata"]["name"]): item
@@ -172,15 +198,15 @@ class Observer:
         }
         own = Names(name)
         for secret in (own.identity, own.cluster_key, own.admin_token, own.link_token):
-            if ("Secret", secret) not in children:
+            if ("Secret", secret) not in children and SECRET.name not in gaps.unread:
                 # One that a person put back may lack the labels.
-                found = await self._gate.get(SECRET, namespace, secret)
+                found = await gaps.read(SECRET, self._gate.get(SECRET, namespace, secret), None)
                 if found is not None:
                     children["Secret", secret] = found
         return children, lists[-2], lists[-1]
 
     async def _seats(
-        self, cluster: Cluster, namespace: str, pods: list[Manifest], claims: list[Manifest]
+        self, cluster: Cluster, pods: list[Manifest], claims: list[Manifest], gaps: Gaps
     ) -> tuple[Seat, ...]:
         name = cluster.metadata.name
         own_pods = {
@@ -194,16 +220,18 @@ class Observer:
         last = max([cluster.spec.nodes - 1, *own_pods, *own_claims])
         return tuple(
             await asyncio.gather(
-                *(self._seat(o, own_pods.get(o), own_claims.get(o)) for o in range(last + 1))
+                *(self._seat(o, own_pods.get(o), own_claims.get(o), gaps) for o in range(last + 1))
             )
         )
 
-    async def _seat(self, ordinal: int, pod: Manifest | None, claim: Manifest | None) -> Seat:
+    async def _seat(
+        self, ordinal: int, pod: Manifest | None, claim: Manifest | None, gaps: Gaps
+    ) -> Seat:
         volume_host = ""
         if pod is not None and not pod["spec"].get("nodeName") and claim is not None:
-            volume_host = await self._volume_host(claim)
+            volume_host = await gaps.read(VOLUME, self._volume_host(claim), "")
         name = (pod["spec"].get("nodeName") if pod is not None else None) or volume_host
-        host = await self._host(name) if name else None
+        host = await gaps.read(NODE, self._host(name), _sound(name)) if name else None
         return Seat(ordinal, pod, claim, host, volume_host)
 
     async def _volume_host(self, claim: Manifest) -> str:
@@ -222,14 +250,18 @@ class Observer:
         except ApiError as error:
             if error.status != 403:
                 raise
-            # Without the permission to read nodes: nothing is known to be wrong with it.
-            return KubeNode(name, True, None, False, "")
+            return _sound(name)  # without the permission to read nodes
         return None if found is None else kube_node(found)
 
     async def _expandable(self, claims: list[Manifest]) -> bool | None:
         classes = {str(claim["spec"].get("storageClassName") or "") for claim in claims}
         answers = [await self._readings.expandable(name) for name in sorted(classes) if name]
         return False if False in answers else (answers[0] if answers else None)
+
+
+def _sound(name: str) -> KubeNode:
+    """A Kubernetes node that cannot be read: nothing is known to be wrong with it."""
+    return KubeNode(name, True, None, False, "")
 
 
 def place_of(namespace: str, seat: Seat) -> Place | None:

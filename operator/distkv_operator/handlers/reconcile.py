@@ -19,7 +19,7 @@ from distkv_operator.kube.kinds import CLAIM, CLUSTER, SECRET
 from distkv_operator.names import Names
 from distkv_operator.planning.conditions import Said, merged
 from distkv_operator.planning.observed import Observed, Seat, format_time
-from distkv_operator.planning.plan import OperatorFacts, Plan, plan
+from distkv_operator.planning.plan import OperatorFacts, Plan, plan, put_back
 from distkv_operator.planning.record import from_secret
 from distkv_operator.planning.report import NodeReport
 from distkv_operator.planning.secrets import Fresh
@@ -108,7 +108,7 @@ class Reconciler:
         self._known: dict[tuple[str, str], Known] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Next:
-        """Raises ApiError if the world cannot be read."""
+        """Raises ApiError if the resource cannot be read, or its status not be written."""
         try:
             observed = await self._observer.observe(namespace, name)
         except InvalidSpec as refused:
@@ -119,7 +119,11 @@ class Reconciler:
         if observed is None:
             return await self._clean_up(namespace, name)
         try:
+            if not observed.sees_seats:
+                return await self._put_back(observed)
             planned = plan(observed, self._facts, self._fresh())
+        except ApiError:
+            raise
         except Exception as error:
             text = f"a defect of the operator, nothing is changed: {error!r}; please report it"
             before = observed.status
@@ -134,9 +138,22 @@ class Reconciler:
             text = "; ".join(outcome.errors)
             log.warning("%s", text, extra={"cluster": f"{namespace}/{name}"})
             return Next(FAILED_SECONDS, failed=True)
+        if observed.unread:
+            return Next(BUSY_SECONDS, failed=True)
         if outcome.changed:
             return Next(AGAIN_SECONDS)
         return Next(SETTLED_SECONDS if planned.is_settled else BUSY_SECONDS)
+
+    async def _put_back(self, observed: Observed) -> Next:
+        """A round without pods or claims. The status keeps what was seen last."""
+        outcome = await self._executor.carry_out(observed, put_back(observed, self._facts))
+        text = _incomplete(observed, outcome).message
+        log.warning("%s", text, extra={"cluster": f"{observed.namespace}/{observed.name}"})
+        before, reason = observed.status, "ObservationIncomplete"
+        await self._fail(
+            observed.namespace, observed.name, before, observed.generation, reason, text
+        )
+        return Next(BUSY_SECONDS, failed=True)
 
     async def nodes_changed(self, namespace: str, name: str) -> bool:
         """Ask the nodes alone whether anything is other than in the last reconcile."""
@@ -161,7 +178,7 @@ class Reconciler:
 
     async def _write_status(self, observed: Observed, planned: Plan, outcome: Outcome) -> None:
         said = [_with_waits(entry, outcome.waits) for entry in planned.said]
-        said.append(_reconciled(outcome))
+        said.append(_reconciled(observed, outcome))
         conditions = merged(observed, said)
         await self._tell_ready(observed, conditions)
         record = planned.formation.record
@@ -189,7 +206,7 @@ class Reconciler:
             return
         if ready.status == "True":
             await self._event(observed, "Ready", ready.message, ready.last_transition_time)
-        elif before.get("Ready", {}).get("status") == "True":
+        elif ready.status == "False" and before.get("Ready", {}).get("status") == "True":
             note = f"{ready.reason}: {ready.message}"
             await self._event(observed, "NotReady", note, ready.last_transition_time, True)
 
@@ -287,7 +304,14 @@ def _with_waits(entry: Said, waits: list[str]) -> Said:
     return entry._replace(message=text)
 
 
-def _reconciled(outcome: Outcome) -> Said:
+def _incomplete(observed: Observed, outcome: Outcome) -> Said:
+    text = "; ".join([f"nothing is taken away meanwhile: {observed.gaps}", *outcome.errors])
+    return Said("ReconcileSucceeded", False, "ObservationIncomplete", text)
+
+
+def _reconciled(observed: Observed, outcome: Outcome) -> Said:
+    if observed.unread:
+        return _incomplete(observed, outcome)
     if outcome.errors:
         return Said("ReconcileSucceeded", False, "StepsFailed", "; ".join(outcome.errors))
     return Said("ReconcileSucceeded", True, "Succeeded", "")

@@ -18,10 +18,13 @@ from distkv_operator.planning.volumes import with_live_claim_template
 
 
 def child_steps(observed: Observed, context: Context) -> Iterator[Step]:
-    """Applies in the builders' order, then removals."""
+    """Applies in the builders' order, then removals. Nothing of a kind that could not be read; and
+    nothing is removed while any could not."""
     own = Names(observed.name)
     for manifest in children(observed.cluster, context):
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if kind in observed.unread:
+            continue
         live = observed.child(kind, name)
         if kind == "StatefulSet" and name == own.stateful_set:
             if live is not None and "deletionTimestamp" in live["metadata"]:
@@ -30,6 +33,8 @@ def child_steps(observed: Observed, context: Context) -> Iterator[Step]:
         manifest = marked(manifest)
         if live is None or not covers(live, manifest):
             yield Apply(manifest)
+    if observed.unread:
+        return
     for reference in unwanted(observed.cluster, context):
         live = observed.child(reference.kind, reference.name)
         if live is not None and _is_owned(live, observed.uid):

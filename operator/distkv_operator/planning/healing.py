@@ -72,7 +72,7 @@ def heal(
         why = _why_give_up(updated, state, asked)
         if why is None:
             continue
-        blocked = _blocked(state, busy, budget, leader, bool(given_up))
+        blocked = _blocked(observed, state, busy, budget, leader, bool(given_up))
         held_back = blocked or _wait(observed, state, asked)
         if held_back:
             notes[state.ordinal] = held_back
@@ -209,6 +209,7 @@ def _ails_since(observed: Observed, state: SeatState) -> datetime:
 
 
 def _blocked(
+    observed: Observed,
     state: SeatState,
     busy: Collection[int],
     budget: Budget,
@@ -217,6 +218,8 @@ def _blocked(
 ) -> str:
     """Why a volume cannot be given up at this moment; empty if it can."""
     waits = f"{state.sentence or 'its volume is lost'}; its volume is not given up yet: "
+    if observed.gaps:
+        return waits + observed.gaps
     if another:
         return waits + "one at a time"
     if leader is None:

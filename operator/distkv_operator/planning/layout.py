@@ -37,9 +37,9 @@ class LayoutChange:
 def change_layout(observed: Observed, record: Record, leader: int | None) -> LayoutChange:
     """For a formed cluster."""
     spec, progress = observed.spec, observed.layout_progress
-    if progress is None or leader is None:
-        # Without the nodes' own word nothing is scaled down.
-        return LayoutChange(max(observed.nodes, _present(observed, record)), is_known=False)
+    if progress is None or leader is None or observed.unread:
+        # Without the nodes' own word, or with half of what there is, nothing is scaled down.
+        return LayoutChange(replicas_kept(observed, record), is_known=False)
     nodes = len(progress["members"])
     seated = _seated(progress, nodes)
     in_force = (int(progress["data_shards"]), int(progress["parity_shards"]))
@@ -78,14 +78,14 @@ def _seated(progress: Mapping[str, Any], nodes: int) -> int:
     return max([nodes, *(int(entry[0]) + 1 for entry in leaving)])
 
 
-def _present(observed: Observed, record: Record) -> int:
-    """Pods that are there now; without StatefulSet and pods, those that were."""
+def replicas_kept(observed: Observed, record: Record) -> int:
+    """Pods that are wanted or there now; without StatefulSet and pods, those that were."""
     live = observed.child("StatefulSet", Names(observed.name).stateful_set)
     replicas = 0 if live is None else int(live["spec"].get("replicas") or 0)
     there = [seat.ordinal for seat in observed.seats if seat.pod is not None]
     if not (replicas or there):
         there = list(record.members)
-    return max([replicas, *(ordinal + 1 for ordinal in there)])
+    return max([observed.nodes, replicas, *(ordinal + 1 for ordinal in there)])
 
 
 def _joining(progress: Mapping[str, Any], nodes: int, wanted: int) -> dict[int, int]:

@@ -141,7 +141,11 @@ class Seat:
 
 @dataclass(frozen=True)
 class Observed:
-    """`seats` are all that are wanted or still there, by ordinal."""
+    """`seats` are all that are wanted or still there, by ordinal.
+
+    A kind in `unread` is unknown, not absent: nothing is made of it, and nothing of any kind is
+    taken away until all can be read.
+    """
 
     now: datetime.datetime
     cluster: Cluster
@@ -161,6 +165,18 @@ class Observed:
     expandable: bool | None = None
     """Whether the storage class lets volumes grow; None: not known."""
     knows_service_monitors: bool = False
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Kinds that could not be read in this round, and why."""
+
+    @property
+    def sees_seats(self) -> bool:
+        """Whether record, pods and claims were read: without them nothing is known of any node."""
+        return not {"Secret", "Pod", "PersistentVolumeClaim"} & set(self.unread)
+
+    @property
+    def gaps(self) -> str:
+        """What could not be read, for a message; empty: nothing is amiss."""
+        return "; ".join(f"{kind} could not be read: {why}" for kind, why in self.unread.items())
 
     def child(self, kind: str, name: str) -> Manifest | None:
         """A child that exists."""

@@ -15,12 +15,12 @@ from distkv_operator.planning.children import child_steps
 from distkv_operator.planning.conditions import Said
 from distkv_operator.planning.formation import Formation, form
 from distkv_operator.planning.healing import Healing, heal
-from distkv_operator.planning.layout import LayoutChange, change_layout
+from distkv_operator.planning.layout import LayoutChange, change_layout, replicas_kept
 from distkv_operator.planning.observed import Observed
 from distkv_operator.planning.rolling import Roll, roll, roll_newcomers
 from distkv_operator.planning.seats import SeatState, leader_of, states
 from distkv_operator.planning.secrets import Fresh, secret_steps
-from distkv_operator.planning.steps import Step
+from distkv_operator.planning.steps import Apply, Step
 from distkv_operator.planning.verdicts import verdicts
 from distkv_operator.planning.volumes import Volumes, volumes
 
@@ -65,7 +65,9 @@ class Plan:
 
 
 def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
-    """Pure: equal arguments give an equal plan."""
+    """Pure: equal arguments give an equal plan. For an observation that sees the seats; without
+    them there is `put_back`."""
+    assert observed.sees_seats, "what is unknown would pass for absent"
     formation = form(observed, fresh.cluster_id)
     seats = states(observed)
     spent = budget(observed, seats)
@@ -118,6 +120,27 @@ def plan(observed: Observed, facts: OperatorFacts, fresh: Fresh) -> Plan:
     )
 
 
+def put_back(observed: Observed, facts: OperatorFacts) -> tuple[Step, ...]:
+    """All that can be done without knowing pods and claims: children that can be read become what
+    they should be. No StatefulSet is made, because one with too few replicas takes pods away, and
+    one beside volumes that are gone makes others; nor is a list of nodes written without it."""
+    record = observed.record
+    image = resolve_image(observed, "")
+    if record is None or record.resource != observed.uid or paused(observed) or not image:
+        return ()
+    spent = Budget(observed.nodes, 0, (), is_known=False)
+    replicas = replicas_kept(observed, record)
+    context = _context(observed, facts, image, record.cluster_id, spent, replicas)
+    kept = set()
+    if observed.child("StatefulSet", Names(observed.name).stateful_set) is None:
+        kept = {"StatefulSet", "ConfigMap"}
+    return tuple(
+        step
+        for step in child_steps(observed, context)
+        if isinstance(step, Apply) and step.manifest["kind"] not in kept
+    )
+
+
 def _beside(rolling: Roll, layout: LayoutChange) -> Roll:
     """What of a roll may be done at this stage of a layout."""
     if rolling.harmless or (layout.is_known and not layout.under_way):
@@ -145,7 +168,7 @@ def resolve_image(observed: Observed, release: str) -> str:
     live = observed.child("StatefulSet", Names(observed.name).stateful_set)
     if live is not None:
         return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
-    return release
+    return next((seat.image for seat in observed.seats if seat.image), release)
 
 
 def _context(
@@ -162,7 +185,7 @@ def _context(
         image=image,
         cluster_id=cluster_id,
         replicas=replicas,
-        disruption_allowed=observed.is_formed and spent.bears_disruption,
+        disruption_allowed=observed.is_formed and spent.bears_disruption and not observed.unread,
         service_monitors=observed.knows_service_monitors,
         operator=facts.place,
     )

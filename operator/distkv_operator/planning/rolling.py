@@ -52,6 +52,8 @@ def roll(
     if observed.spec.update_strategy.type == "Manual":
         names = ", ".join(Names(observed.name).pod(o) for o in ordinals)
         return Roll(ordinals, message=f"these pods get the change when they are deleted: {names}")
+    if observed.gaps:
+        return Roll(ordinals, message=f"no pod is replaced meanwhile: {observed.gaps}")
     going = [s for s in outdated if s.seat.is_terminating]
     if going:
         return Roll(ordinals, message=f"node {going[0].ordinal} is being replaced")

@@ -169,6 +169,9 @@ def _missing(states: Sequence[SeatState]) -> int | None:
 
 
 def _gateway(observed: Observed) -> GatewayStatus:
+    if "Deployment" in observed.unread:
+        kept = observed.status.get("gateway") or {}
+        return GatewayStatus(replicas=_count(kept.get("replicas")), ready=_count(kept.get("ready")))
     live = observed.child("Deployment", names.Names(observed.name).gateway)
     said = {} if live is None else live.get("status", {})
     return GatewayStatus(

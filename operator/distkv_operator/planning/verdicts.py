@@ -65,6 +65,8 @@ def _available(observed: Observed, quorum: Said) -> Said:
         return Said("Available", False, quorum.reason, quorum.message)
     if observed.spec.gateway.replicas == 0:
         return Said("Available", True, "Serving", "the nodes take reads and writes")
+    if "Deployment" in observed.unread:
+        return Said("Available", None, "NotObserved", observed.gaps)
     live = observed.child("Deployment", Names(observed.name).gateway)
     ready = 0 if live is None else int(live.get("status", {}).get("readyReplicas") or 0)
     if ready == 0:
@@ -111,6 +113,9 @@ def _progressing(
     if notes:
         moves = bool(healing.steps) or rolling.step is not None
         return Said("Progressing", moves, "Healing", notes)
+    if observed.unread:
+        message = f"nothing is taken away meanwhile: {observed.gaps}"
+        return Said("Progressing", None, "ObservationIncomplete", message)
     if layout.message:
         return Said("Progressing", True, "ChangingLayout", layout.message)
     if rolling.outdated:
@@ -135,7 +140,7 @@ def _ready(
     rolling: Roll,
 ) -> Said:
     if not available.status:
-        return Said("Ready", False, available.reason, available.message)
+        return Said("Ready", available.status, available.reason, available.message)
     unready = [s for s in members if not (s.votes and s.seat.is_ready)]
     if unready:
         message = "; ".join(f"node {s.ordinal}: {s.sentence or s.word}" for s in unready)

@@ -68,7 +68,7 @@ def with_live_claim_template(manifest: Manifest, live: Manifest | None) -> Manif
 
 def _outdated_template(observed: Observed, wanted: int) -> Step | None:
     live = observed.child("StatefulSet", Names(observed.name).stateful_set)
-    if live is None or "deletionTimestamp" in live["metadata"]:
+    if live is None or "deletionTimestamp" in live["metadata"] or observed.unread:
         return None
     template = live["spec"]["volumeClaimTemplates"][0]
     if parse_size(template["spec"]["resources"]["requests"]["storage"]) >= wanted:

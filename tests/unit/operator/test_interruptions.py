@@ -44,6 +44,9 @@ from distkv_operator.kube import gate
 from distkv_operator.kube.errors import ApiError
 from distkv_operator.kube.transport import Request, Unreachable
 
+pytestmark = pytest.mark.timeout(900)
+"""Twenty seconds of a processor each; a machine that does other things takes its time."""
+
 MODES = (
     "fail",
     "crash",

@@ -14,6 +14,7 @@ from distkv_operator.planning.observed import Observed, format_time
 from distkv_operator.planning.plan import Plan
 from distkv_operator.planning.status import status
 from distkv_operator.planning.steps import (
+    Apply,
     Command,
     CreateOnce,
     DeleteClaim,
@@ -116,6 +117,7 @@ class Case(NamedTuple):
     word: int
     record: int
     expandable: bool | None
+    unread: str = ""
 
 
 CASES = st.builds(
@@ -129,6 +131,7 @@ CASES = st.builds(
     word=st.sampled_from([0, 0, 0, 0, 1, 2]),
     record=st.sampled_from([0, 0, 0, 0, 0, 1, 2]),
     expandable=st.sampled_from([True, False, None]),
+    unread=st.sampled_from(["", "", "", "Service", "StatefulSet", "Node"]),
 )
 WORDS = (progress(), None, progress(changing=True, records_left=4))
 RECORDS = (record(), record(formed=False), None)
@@ -155,6 +158,7 @@ def observed_in(case: Case) -> Observed:
         layout_progress=None if leader is None else WORDS[case.word],
         record=RECORDS[case.record],
         expandable=case.expandable,
+        unread={case.unread: "cut off"} if case.unread else {},
     )
 
 
@@ -288,6 +292,26 @@ def test_what_was_formed_is_never_founded_nor_forgotten(case: Case) -> None:
             assert not formed
     if found.formation.holds:
         assert destructive(found) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(CASES, st.sampled_from(["Service", "StatefulSet", "PodDisruptionBudget", "Node"]))
+def test_nothing_is_taken_away_by_half_of_what_there_is(case: Case, unread: str) -> None:
+    observed = observed_in(case._replace(unread=unread))
+    found = planned(observed)
+    assert destructive(found) == []
+    assert not found.is_settled
+    for step in found.steps:
+        if isinstance(step, Command):
+            assert not step.path.endswith("/layout")
+        if isinstance(step, Apply):
+            assert step.manifest["kind"] != unread
+            if step.manifest["kind"] == "StatefulSet":
+                assert step.manifest["spec"]["replicas"] >= 5
+            if step.manifest["kind"] == "PodDisruptionBudget":
+                allowed = step.manifest["spec"]["maxUnavailable"]
+                assert allowed == 0 or step.manifest["metadata"]["name"] != "store"
+    event(f"taken away if all were known: {bool(taken_away(planned(observed_in(case))))}")
 
 
 @settings(max_examples=100, deadline=None)
