@@ -2,7 +2,8 @@
 
 A fresh directory is admitted by itself only if it is on another claim than the one recorded
 with the member it replaces: the same claim with an empty directory can be a failed mount, and
-waits for a person. A volume is given up only while the others' shards rebuild everything.
+waits for a person. So that this can be said of the next one too, it is recorded with its claim
+before it is admitted. A volume is given up only while the others' shards rebuild everything.
 """
 
 from __future__ import annotations
@@ -52,21 +53,28 @@ def heal(
     leader: int | None,
 ) -> Healing:
     """Steps for a formed cluster; those that only repair come first."""
-    members = states[: observed.nodes]
+    members, newcomers = states[: observed.nodes], states[observed.nodes :]
     asked, fault = _asked_for(observed)
     notes: dict[int, str] = {}
     steps: list[Step] = []
     updated = _follow(record, members)
-    if not updated.same(record):
-        steps.append(WriteRecord(updated))
+    for state in newcomers:
+        updated = _note_newcomer(updated, state)
     busy = {s.ordinal for s in members if _comes_back(s, record)}
     for state in members:
-        if state.is_stranger:
-            step, note = _admit(updated, state, leader, asked)
-            notes[state.ordinal] = note
-            if step is not None:
-                steps.append(step)
-                busy.add(state.ordinal)
+        if not state.is_stranger:
+            continue
+        refusal = _not_by_itself(updated, state, asked)
+        if refusal:
+            notes[state.ordinal] = refusal
+            continue
+        busy.add(state.ordinal)
+        updated = updated.with_joining(state.ordinal, _directory(state))
+        command, notes[state.ordinal] = _admit(record, state, leader)
+        if command is not None:
+            steps.append(command)
+    if not updated.same(record):
+        steps.insert(0, WriteRecord(updated))
     given_up: tuple[Step, ...] = ()
     for state in members:
         why = _why_give_up(updated, state, asked)
@@ -102,33 +110,62 @@ def _follow(record: Record, members: Sequence[SeatState]) -> Record:
             continue
         is_here = state.seat.report.incarnation == state.member and bool(state.seat.claim_uid)
         if known is None or known.incarnation != state.member:
-            claim = state.seat.claim_uid if is_here else ""
+            recorded = record.claim_of_joining(state.ordinal, state.member)
+            claim = state.seat.claim_uid if is_here else recorded
             updated = updated.with_member(state.ordinal, Holder(state.member, claim))
         elif is_here and known.claim != state.seat.claim_uid:
             updated = updated.with_member(state.ordinal, replace(known, claim=state.seat.claim_uid))
     return updated
 
 
-def _admit(
-    record: Record, state: SeatState, leader: int | None, asked: Mapping[int, int]
-) -> tuple[Command | None, str]:
-    """The command that seats the fresh directory, or why it has to wait."""
-    ordinal, old, new = state.ordinal, state.member, state.seat.report.incarnation
+def _note_newcomer(record: Record, state: SeatState) -> Record:
+    """The record with a directory that asks for a seat of the next layout."""
+    known = record.members.get(state.ordinal)
+    incarnation = state.seat.report.incarnation
+    if incarnation is None or not state.seat.claim_uid:
+        return record
+    if known is not None and known.incarnation == incarnation:
+        return record  # it leaves, or has left
+    return record.with_joining(state.ordinal, _directory(state))
+
+
+def _directory(state: SeatState) -> Holder:
+    """The directory that answers, and the claim it is on."""
+    incarnation = state.seat.report.incarnation
+    assert incarnation is not None, "it answers"
+    return Holder(incarnation, state.seat.claim_uid)
+
+
+def _not_by_itself(record: Record, state: SeatState, asked: Mapping[int, int]) -> str:
+    """Why the fresh directory is not admitted without a person's word; empty: it is."""
+    ordinal, old = state.ordinal, state.member
     assert old is not None, "a stranger is not the member"
-    assert new is not None, "a stranger answers"
     holder = record.members.get(ordinal)
     recorded = holder.claim if holder is not None and holder.incarnation == old else ""
-    is_other_claim = bool(recorded) and recorded != state.seat.claim_uid
-    if not is_other_claim and asked.get(ordinal) != old:
-        return None, (
-            f"its directory is empty although {_same(recorded)}: a failed mount looks the same. "
-            "If the data are really gone: kubectl annotate --overwrite dkv "
-            f"{REPLACE_ANNOTATION}={replacements_text({ordinal: old})}"
-        )
+    is_other_claim = bool(recorded) and state.seat.claim_uid not in ("", recorded)
+    if is_other_claim or asked.get(ordinal) == old:
+        return ""
+    return (
+        f"its directory is empty although {_same(recorded)}: a failed mount looks the same. "
+        "If the data are really gone: kubectl annotate --overwrite dkv "
+        f"{REPLACE_ANNOTATION}={replacements_text({ordinal: old})}"
+    )
+
+
+def _admit(record: Record, state: SeatState, leader: int | None) -> tuple[Command | None, str]:
+    """The command that seats the fresh directory, or what it waits for. `record`: as it is now."""
     if leader is None:
         return None, "a fresh directory waits to be admitted: the members have no leader"
-    body = {"owner": record.owner, "ordinal": ordinal, "old": old, "new": new}
-    command = Command(leader, "/v1/admin/replace", body, f"admitting node {ordinal}")
+    fresh = _directory(state)
+    if not record.is_joining(state.ordinal, fresh):
+        return None, "a fresh directory is being recorded with its claim, to be admitted next"
+    body = {
+        "owner": record.owner,
+        "ordinal": state.ordinal,
+        "old": state.member,
+        "new": fresh.incarnation,
+    }
+    command = Command(leader, "/v1/admin/replace", body, f"admitting node {state.ordinal}")
     return command, "a fresh directory is being admitted"
 
 

@@ -49,7 +49,7 @@ def change_layout(observed: Observed, record: Record, leader: int | None) -> Lay
             return LayoutChange(seated, (), _restriping(progress, wanted), under_way=True)
         return LayoutChange(seated, _left_behind(observed, seated))
     replicas = max(seated, spec.nodes)
-    joining = _joining(progress, nodes, spec.nodes)
+    joining = _joining(progress, record, nodes, spec.nodes)
     missing = [o for o in range(nodes, spec.nodes) if o not in joining]
     text = f"from {in_force[0]}+{in_force[1]} to {wanted[0]}+{wanted[1]}"
     if missing:
@@ -88,14 +88,18 @@ def replicas_kept(observed: Observed, record: Record) -> int:
     return max([observed.nodes, replicas, *(ordinal + 1 for ordinal in there)])
 
 
-def _joining(progress: Mapping[str, Any], nodes: int, wanted: int) -> dict[int, int]:
-    """New nodes that have caught up: ordinal to incarnation."""
+def _joining(
+    progress: Mapping[str, Any], record: Record, nodes: int, wanted: int
+) -> dict[int, int]:
+    """New nodes that have caught up, and are recorded with their claims: ordinal to incarnation.
+    One that is lost the moment after can then be told from a failed mount."""
     return {
         int(entry["ordinal"]): int(entry["incarnation"])
         for entry in progress.get("waiting") or []
         if nodes <= int(entry["ordinal"]) < wanted
         and entry.get("caught_up")
         and not entry.get("removed")
+        and record.claim_of_joining(int(entry["ordinal"]), int(entry["incarnation"]))
     }
 
 

@@ -21,6 +21,9 @@ from distkv_operator.names import (
 
 Manifest = dict[str, Any]
 
+JOINING_MAX = 8
+"""Directories that are remembered for one seat; an older one was never admitted, or is gone."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -44,6 +47,10 @@ class Record:
     formed: bool = False
     """The owner's word that the cluster exists: it is never founded again."""
     members: Mapping[int, Holder] = field(default_factory=dict)
+    joining: Mapping[int, tuple[Holder, ...]] = field(default_factory=dict)
+    """By ordinal: fresh directories that may be admitted. Each is recorded, with the claim that it
+    is on, before anybody asks for its admission: so one that is lost the moment after is known to
+    have been on that claim."""
     version: str = ""
     """resourceVersion of the Secret; not part of what is recorded."""
 
@@ -54,8 +61,26 @@ class Record:
         return f"distkv-operator/{self.cluster_id}"
 
     def with_member(self, ordinal: int, holder: Holder) -> Record:
-        """The same with another holder of one seat."""
-        return replace(self, members=dict(self.members) | {ordinal: holder})
+        """The same with another holder of one seat; who asked for it meanwhile is forgotten."""
+        joining = {o: asking for o, asking in self.joining.items() if o != ordinal}
+        return replace(self, members=dict(self.members) | {ordinal: holder}, joining=joining)
+
+    def with_joining(self, ordinal: int, holder: Holder) -> Record:
+        """The same with one more directory that may be admitted to a seat."""
+        if self.is_joining(ordinal, holder):
+            return self
+        others = [h for h in self.joining.get(ordinal, ()) if h.incarnation != holder.incarnation]
+        asking = (*others, holder)[-JOINING_MAX:]
+        return replace(self, joining=dict(self.joining) | {ordinal: asking})
+
+    def is_joining(self, ordinal: int, holder: Holder) -> bool:
+        """Whether that directory was recorded with that claim."""
+        return holder in self.joining.get(ordinal, ())
+
+    def claim_of_joining(self, ordinal: int, incarnation: int) -> str:
+        """The claim that a directory was recorded with; empty: it never was."""
+        asking = self.joining.get(ordinal, ())
+        return next((h.claim for h in asking if h.incarnation == incarnation), "")
 
     def same(self, other: Record) -> bool:
         """Whether nothing would have to be written."""
@@ -64,9 +89,10 @@ class Record:
 
 def to_data(record: Record) -> dict[str, str]:
     """`data` of the Secret."""
-    members = {
-        str(ordinal): {"incarnation": holder.incarnation, "claim": holder.claim}
-        for ordinal, holder in sorted(record.members.items())
+    members = {str(o): _entry(holder) for o, holder in sorted(record.members.items())}
+    joining = {
+        str(o): [_entry(holder) for holder in asking]
+        for o, asking in sorted(record.joining.items())
     }
     content = {
         "cluster-id": record.cluster_id,
@@ -75,6 +101,7 @@ def to_data(record: Record) -> dict[str, str]:
         "founders": _flag(record.founders),
         "formed": _flag(record.formed),
         "members": json.dumps(members, separators=(",", ":")),
+        "joining": json.dumps(joining, separators=(",", ":")),
     }
     return {key: b64encode(value.encode()).decode() for key, value in content.items()}
 
@@ -83,10 +110,10 @@ def from_secret(secret: Manifest) -> Record:
     """Raises ValueError if it does not hold a record."""
     try:
         content = {key: b64decode(value).decode() for key, value in secret["data"].items()}
-        members = {
-            int(ordinal): Holder(int(entry["incarnation"]), str(entry["claim"]))
-            for ordinal, entry in json.loads(content["members"]).items()
-        }
+        members = {int(o): _holder(entry) for o, entry in json.loads(content["members"]).items()}
+        # A record of an earlier release has none.
+        asking = json.loads(content.get("joining", "{}"))
+        joining = {int(o): tuple(map(_holder, entries)) for o, entries in asking.items()}
         return Record(
             cluster_id=content["cluster-id"],
             resource=content["resource"],
@@ -94,9 +121,10 @@ def from_secret(secret: Manifest) -> Record:
             founders=content["founders"] == "true",
             formed=content["formed"] == "true",
             members=members,
+            joining=joining,
             version=secret["metadata"].get("resourceVersion", ""),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"it does not hold the record of a cluster: {error!r}") from error
 
 
@@ -134,6 +162,14 @@ def from_claims(claims: Iterable[tuple[int, Manifest]], resource: str) -> Record
         formed=formed,
         members=members if formed else {},
     )
+
+
+def _entry(holder: Holder) -> dict[str, Any]:
+    return {"incarnation": holder.incarnation, "claim": holder.claim}
+
+
+def _holder(entry: Mapping[str, Any]) -> Holder:
+    return Holder(int(entry["incarnation"]), str(entry["claim"]))
 
 
 def _flag(value: bool) -> str:

@@ -11,6 +11,7 @@ from unit.operator.stories import (
     NAME,
     STORIES,
     Clock,
+    Crash,
     changed,
     check,
     cluster,
@@ -21,6 +22,15 @@ from unit.operator.stories import (
     run,
 )
 from unit.operator.world import BAD_IMAGE, NAMESPACE, USELESS_IMAGE, World
+
+from distkv_operator.handlers.reconcile import Reconciler
+from distkv_operator.kube.transport import Request
+
+
+async def rounds(acting: Reconciler, world: World, number: int) -> None:
+    for _ in range(number):
+        world.settle()
+        await acting.reconcile(NAMESPACE, NAME)
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -113,6 +123,29 @@ def test_the_same_claim_with_an_empty_directory_waits_for_a_person() -> None:
         meta["annotations"] = {"distkv.io/replace": f"2={old}"}
         await run(world, clock, is_ready)
         assert world.nodes.members[2] == 5555
+
+    asyncio.run(go())
+
+
+def test_a_member_lost_the_moment_after_its_admission_comes_back_by_itself() -> None:
+    async def go() -> None:
+        world, clock = await founded()
+        STORIES["pod and claim lost"].change(world)
+
+        def after(number: int, request: Request) -> None:
+            if request.url.endswith("/v1/admin/replace"):
+                raise Crash
+
+        world.after = after
+        with pytest.raises(Crash):
+            await rounds(operator(world, clock), world, 20)
+        world.after = lambda *_: None
+        assert world.nodes.members is not None
+        admitted = world.nodes.incarnation(2)
+        assert world.nodes.members[2] == admitted
+        STORIES["pod and claim lost"].change(world)
+        await run(world, clock, is_ready)
+        assert world.nodes.members[2] == world.nodes.incarnation(2) != admitted
 
     asyncio.run(go())
 

@@ -43,6 +43,12 @@ def record(nodes: int = 5, **changes: Any) -> Record:
     return replace(made, **changes)
 
 
+def asking(*ordinals: int, nodes: int = 5, **changes: Any) -> Record:
+    """The record, with the directories that newcomers of these ordinals have."""
+    joining = {o: (Holder(incarnation(o), f"claim-{o}"),) for o in ordinals}
+    return record(nodes, joining=joining, **changes)
+
+
 def said(
     ordinal: int,
     nodes: int = 5,

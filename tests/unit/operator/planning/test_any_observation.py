@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from distkv_operator.planning.conditions import TYPES, merged
 from distkv_operator.planning.observed import Observed, format_time
 from distkv_operator.planning.plan import Plan
+from distkv_operator.planning.record import Holder
 from distkv_operator.planning.status import status
 from distkv_operator.planning.steps import (
     Apply,
@@ -129,12 +130,13 @@ CASES = st.builds(
     seen_seconds=st.sampled_from([9_000, 9_000, 5]),
     spec=st.builds(lambda spec, layout: spec | layout, SPECS, LAYOUTS),
     word=st.sampled_from([0, 0, 0, 0, 1, 2]),
-    record=st.sampled_from([0, 0, 0, 0, 0, 1, 2]),
+    record=st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3]),
     expandable=st.sampled_from([True, False, None]),
     unread=st.sampled_from(["", "", "", "Service", "StatefulSet", "Node"]),
 )
 WORDS = (progress(), None, progress(changing=True, records_left=4))
-RECORDS = (record(), record(formed=False), None)
+ASKING = {o: (Holder(700 + o, f"new-{o}"), Holder(700 + o, f"claim-{o}")) for o in range(5)}
+RECORDS = (record(joining=ASKING), record(formed=False), None, record())
 
 
 def observed_in(case: Case) -> Observed:
@@ -273,6 +275,8 @@ def test_nobody_is_admitted_but_on_another_claim_or_by_a_person(case: Case) -> N
             assert observed.seats[ordinal].claim_uid != recorded or by_a_person
             assert step.body["old"] == incarnation(ordinal)
             assert step.body["new"] == observed.seats[ordinal].report.incarnation
+            fresh = Holder(int(step.body["new"]), observed.seats[ordinal].claim_uid)
+            assert observed.record.is_joining(ordinal, fresh), "it would not be known later"
 
 
 @settings(max_examples=200, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 
 from distkv_operator.planning.healing import Healing, heal
 from distkv_operator.planning.observed import Observed, Seat, format_time
-from distkv_operator.planning.record import Holder
+from distkv_operator.planning.record import Holder, Record
 from distkv_operator.planning.steps import Command, DeleteClaim, DeletePod, WriteRecord
 
 from .support import (
@@ -74,8 +74,14 @@ def test_nothing_ails() -> None:
 # -- admission
 
 
+def recorded(ordinal: int, *asking: Holder) -> Record:
+    """The record, in which these directories may be admitted."""
+    return record(joining={ordinal: asking})
+
+
 def test_a_fresh_directory_on_another_claim_is_admitted_by_itself() -> None:
-    found = healing(settled(seat(2, fresh_directory(2, NEW), claim=claim(2, "another"))))
+    fresh = seat(2, fresh_directory(2, NEW), claim=claim(2, "another"))
+    found = healing(settled(fresh, record=recorded(2, Holder(NEW, "another"))))
     (step,) = found.steps
     assert isinstance(step, Command)
     assert (step.ordinal, step.path) == (0, "/v1/admin/replace")
@@ -93,8 +99,72 @@ def test_an_empty_directory_on_the_same_claim_waits_for_a_person() -> None:
     assert found.steps == ()
     assert f"{REPLACE}=2={incarnation(2)}" in found.notes[2]
     assert condition(planned(observed), "Progressing").status is False
-    asked = replace(observed, annotations={REPLACE: f"2={incarnation(2)}"})
+    asked = replace(
+        observed,
+        annotations={REPLACE: f"2={incarnation(2)}"},
+        record=recorded(2, Holder(NEW, "claim-2")),
+    )
     assert [type(step) for step in healing(asked).steps] == [Command]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [(), (Holder(NEW, "some"),), (Holder(5, "another"),)],
+    ids=["nobody", "on another claim", "another one"],
+)
+def test_it_is_recorded_with_its_claim_before_it_is_admitted(before: tuple[Holder, ...]) -> None:
+    fresh = seat(2, fresh_directory(2, NEW), claim=claim(2, "another"))
+    found = healing(settled(fresh, record=recorded(2, *before)))
+    (step,) = found.steps
+    assert isinstance(step, WriteRecord)
+    assert step.record.is_joining(2, Holder(NEW, "another"))
+    assert step.record.members == record().members
+    assert "recorded with its claim" in found.notes[2]
+    assert [type(step) for step in healing(settled(fresh, record=step.record)).steps] == [Command]
+
+
+def test_only_who_may_be_admitted_is_recorded() -> None:
+    assert healing(settled(seat(2, fresh_directory(2, NEW)))).steps == ()
+
+
+def lost_the_moment_after(claim_of_next: str) -> Observed:
+    """NEW was admitted on claim "another" and lost before anybody saw it there."""
+    seated = {o: incarnation(o) for o in range(5)} | {2: NEW}
+    seats = [
+        seat(o, said(o, members=seated, leads=o == 0, incarnation=seated[o])) for o in range(5)
+    ]
+    empty = {"state": "waiting to be admitted", "serving": False, "formed": False}
+    report = said(2, members=seated, incarnation=888, shards_missing=None, **empty)
+    seats[2] = seat(2, report, claim=claim(2, claim_of_next))
+    return settled(*seats, record=recorded(2, Holder(NEW, "another")))
+
+
+def test_who_was_lost_the_moment_after_its_admission_is_replaced_by_itself() -> None:
+    observed = lost_the_moment_after("a third")
+    (step,) = healing(observed).steps
+    assert isinstance(step, WriteRecord)
+    assert step.record.members[2] == Holder(NEW, "another")
+    (command,) = healing(replace(observed, record=step.record)).steps
+    assert isinstance(command, Command)
+    assert (command.body["old"], command.body["new"]) == (NEW, 888)
+
+
+def test_but_not_by_an_empty_directory_on_the_same_claim() -> None:
+    observed = lost_the_moment_after("another")
+    (step,) = healing(observed).steps
+    assert isinstance(step, WriteRecord)
+    again = healing(replace(observed, record=step.record))
+    assert again.steps == ()
+    assert "its claim is the one it had before" in again.notes[2]
+
+
+def test_the_admission_of_an_earlier_one_can_come_true_late() -> None:
+    """Its request was answered by nobody, and the next one is on its way by then."""
+    observed = lost_the_moment_after("a third")
+    asking = recorded(2, Holder(NEW, "another"), Holder(888, "a third"))
+    (step, *_) = healing(replace(observed, record=asking)).steps
+    assert isinstance(step, WriteRecord)
+    assert step.record.members[2] == Holder(NEW, "another")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +195,8 @@ def test_an_annotation_that_cannot_be_read_is_said() -> None:
 def test_admission_waits_for_a_leader() -> None:
     leaderless = [seat(o, said(o)) for o in (0, 1)]
     fresh = seat(2, fresh_directory(2, NEW), claim=claim(2, "another"))
-    found = healing(settled(*leaderless, fresh))
+    asking = recorded(2, Holder(NEW, "another"))
+    found = healing(settled(*leaderless, fresh, record=asking))
     assert found.steps == ()
     assert "no leader" in found.notes[2]
 
@@ -143,7 +214,9 @@ def test_who_was_admitted_is_recorded_with_its_claim() -> None:
 
 def test_two_fresh_directories_are_both_admitted() -> None:
     fresh = (seat(o, fresh_directory(o, NEW + o), claim=claim(o, f"new-{o}")) for o in (2, 3))
-    commands = [s for s in healing(settled(*fresh)).steps if isinstance(s, Command)]
+    asking = {o: (Holder(NEW + o, f"new-{o}"),) for o in (2, 3)}
+    found = healing(settled(*fresh, record=record(joining=asking)))
+    commands = [s for s in found.steps if isinstance(s, Command)]
     assert [command.body["ordinal"] for command in commands] == [2, 3]
 
 
@@ -253,7 +326,7 @@ def test_one_volume_at_a_time() -> None:
 def test_the_second_of_two_lost_waits_until_the_first_is_refilled() -> None:
     fresh = seat(1, fresh_directory(1, NEW), claim=claim(1, "another"))
     found = healing(settled(fresh, gone(3), spec=POLICY, **last_seen(3)))
-    assert [type(step) for step in found.steps] == [Command]
+    assert [type(step) for step in found.steps] == [WriteRecord]
     assert "node 1 is being brought back first" in found.notes[3]
 
 
@@ -288,7 +361,8 @@ def test_a_first_that_finds_no_place_does_not_hold_up_the_second() -> None:
 def test_repair_goes_on_while_a_volume_cannot_be_given_up() -> None:
     fresh = seat(4, fresh_directory(4, NEW), claim=claim(4, "another"))
     away = [gone(1), gone(2)]
-    found = healing(settled(fresh, *away, spec=POLICY, **last_seen(1, 2)))
+    asking = recorded(4, Holder(NEW, "another"))
+    found = healing(settled(fresh, *away, spec=POLICY, record=asking, **last_seen(1, 2)))
     assert [type(step) for step in found.steps] == [Command]
 
 

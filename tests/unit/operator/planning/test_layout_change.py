@@ -9,10 +9,11 @@ import pytest
 
 from distkv_operator.planning.layout import LayoutChange, change_layout
 from distkv_operator.planning.observed import Observed
-from distkv_operator.planning.steps import Apply, Command, DeleteClaim
+from distkv_operator.planning.steps import Apply, Command, DeleteClaim, WriteRecord
 
 from .support import (
     SILENT,
+    asking,
     claim,
     condition,
     incarnation,
@@ -62,14 +63,31 @@ def test_growing_needs_the_pods_first() -> None:
     ids=["one", "behind", "removed"],
 )
 def test_growing_waits_until_all_have_caught_up(half: list[dict[str, Any]]) -> None:
-    found = changing(settled(spec=GROWN, layout_progress=progress(waiting=half)))
+    found = changing(
+        settled(spec=GROWN, layout_progress=progress(waiting=half), record=asking(5, 6))
+    )
     assert found.steps == ()
     assert "node" in found.message
 
 
+def test_newcomers_are_recorded_with_their_claims_before_they_are_named() -> None:
+    """One that is lost the moment after can then be told from a failed mount."""
+    new = [seat(o, said(o, state="waiting to be admitted", serving=False)) for o in (5, 6)]
+    ready = progress(waiting=[joining(5), joining(6)])
+    observed = settled(*new, spec=GROWN, layout_progress=ready)
+    steps = planned(observed).steps
+    assert not any(isinstance(step, Command) for step in steps)
+    (written,) = [step.record for step in steps if isinstance(step, WriteRecord)]
+    assert written.joining == asking(5, 6).joining
+    following = planned(replace(observed, record=written)).steps
+    assert [type(step) for step in following if isinstance(step, Command | WriteRecord)] == [
+        Command
+    ]
+
+
 def test_growing_names_all_members() -> None:
     ready = progress(waiting=[joining(5), joining(6)])
-    (step,) = changing(settled(spec=GROWN, layout_progress=ready)).steps
+    (step,) = changing(settled(spec=GROWN, layout_progress=ready, record=asking(5, 6))).steps
     assert isinstance(step, Command)
     assert step.ordinal == 0
     assert step.body == {
@@ -160,7 +178,8 @@ def test_the_condition_says_what_is_under_way() -> None:
 
 def test_the_leaders_word_counts_the_members() -> None:
     """The statuses were asked before the layout changed, or say too little."""
-    observed = settled(spec=GROWN, layout_progress=progress(waiting=[joining(5), joining(6)]))
+    ready = progress(waiting=[joining(5), joining(6)])
+    observed = settled(spec=GROWN, layout_progress=ready, record=asking(5, 6))
     mute = tuple(replace(s, report=said(s.ordinal, leads=s.ordinal == 0, cluster="")) for s in
                  observed.seats)  # fmt: skip
     (step,) = changing(replace(observed, seats=mute)).steps
