@@ -35,6 +35,8 @@ class Nodes:
         self.epoch = 1
         self.restriping = 0
         self.leaving: dict[int, int] = {}
+        self.removed: set[int] = set()
+        """Incarnations that left for good: they are never admitted again."""
         self.begun: dict[int, tuple[str, int]] = {}
         self.counted: dict[int, tuple[str, int]] = {}
         """Who has looked which shards are missing: a start of a directory; it takes a step."""
@@ -57,6 +59,7 @@ class Nodes:
         self.missing = {o: left for o, left in self.missing.items() if left}
         self.restriping = max(0, self.restriping - 1)
         if not self.restriping:
+            self.removed |= set(self.leaving.values())
             self.leaving = {}
         if self.formed and self.members:
             away = [o for o in self.members if self._state(o)[0] != "serving" or o in self.missing]
@@ -90,6 +93,10 @@ class Nodes:
             return "starting", "and so it will for ever"
         if self.members is None:
             return "waiting to be founded", ""
+        if self.leaving.get(ordinal) == self.incarnation(ordinal):
+            return "leaving", ""
+        if self.incarnation(ordinal) in self.removed:
+            return "retired", ""
         if self.members.get(ordinal) != self.incarnation(ordinal):
             return "waiting to be admitted", "new"
         return ("serving", "") if self.formed else ("forming", "")
@@ -237,7 +244,12 @@ class Nodes:
             "failures": self.failures(),
             "leaving": [[o, i] for o, i in self.leaving.items()],
             "waiting": [
-                {"ordinal": o, "incarnation": self.incarnation(o), "caught_up": True}
+                {
+                    "ordinal": o,
+                    "incarnation": self.incarnation(o),
+                    "caught_up": True,
+                    "removed": self.incarnation(o) in self.removed,
+                }
                 for o in waiting
                 if self._state(o)[0] != "starting"
             ],
@@ -249,14 +261,16 @@ class Nodes:
             raise Refused(409, "not_leader")
         if body["epoch"] != self.epoch:
             raise Refused(409, "another layout is in force")
-        if self.restriping or self.missing:
+        if self.missing:
             raise Refused(409, "not_yet")
         members = dict(body["members"])
+        everybody = self.members | self.leaving
         for ordinal, incarnation in members.items():
-            seated = self.members.get(ordinal)
+            seated = everybody.get(ordinal)
             assert incarnation == (seated or self.incarnation(ordinal)), "a stranger"
+            assert incarnation not in self.removed, "it is never admitted again"
         assert sorted(members) == list(range(body["data_shards"] + body["parity_shards"]))
-        self.leaving = {o: i for o, i in self.members.items() if o not in members}
+        self.leaving = {o: i for o, i in everybody.items() if o not in members}
         self.members, self.layout = members, (body["data_shards"], body["parity_shards"])
         self.epoch, self.restriping = self.epoch + 1, 3
         return {"epoch": self.epoch - 1, "done": False}
@@ -272,6 +286,8 @@ class Nodes:
             raise Refused(400, "old is another")
         if self.incarnation(ordinal) != body["new"]:
             raise Refused(409, "not connected")
+        assert body["new"] not in self.removed, "it is never admitted again"
+        self.removed.add(body["old"])
         self.members[ordinal] = body["new"]
         self.missing[ordinal] = 3
         return {"replaced": False}

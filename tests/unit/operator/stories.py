@@ -172,6 +172,22 @@ def layout(k: int, m: int) -> Callable[[World], None]:
     return change
 
 
+def shrink_turned_back(world: World) -> None:
+    """The layout shrinks already, which takes a while, and the specification wants it as it was."""
+    nodes = world.nodes
+    assert nodes.members is not None
+    nodes.leaving = {o: i for o, i in nodes.members.items() if o >= 3}
+    nodes.members = {o: i for o, i in nodes.members.items() if o < 3}
+    nodes.layout, nodes.epoch, nodes.restriping = (2, 1), 2, 30
+
+
+def shrink_turned_back_late(world: World) -> None:
+    """It has shrunk, and the nodes that left are still there."""
+    shrink_turned_back(world)
+    world.nodes.removed = set(world.nodes.leaving.values())
+    world.nodes.leaving, world.nodes.restriping = {}, 0
+
+
 def status_lost(world: World) -> None:
     del world.objects["distkvclusters", NAME]["status"]
 
@@ -224,6 +240,15 @@ STORIES = {
         0,
         {f"persistentvolumeclaims/data-store-{o}": 1 for o in (3, 4)},
         3,
+    ),
+    "shrink turned back": Story(shrink_turned_back, 0, {}),
+    "shrink turned back late": Story(
+        shrink_turned_back_late,
+        0,
+        {
+            **{f"pods/store-{o}": 1 for o in (3, 4)},
+            **{f"persistentvolumeclaims/data-store-{o}": 1 for o in (3, 4)},
+        },
     ),
     "status lost": Story(status_lost, 0, {}),
     "record lost": Story(record_lost, 0, {}),

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import random
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import pytest
 from unit.operator.stories import (
@@ -26,11 +28,13 @@ from unit.operator.stories import (
 from unit.operator.world import BAD_IMAGE, NAMESPACE, USELESS_IMAGE, World
 
 from distkv_operator.kube.errors import ApiError
+from distkv_operator.kube.kinds import CHILDREN, CLAIM, POD, Manifest
 from distkv_operator.kube.transport import Request, Unreachable
 
 ROUNDS = 60
 LAYOUTS = ((3, 2), (4, 3), (2, 1))
-CHILDREN = (
+LISTED = (*CHILDREN, POD, CLAIM)
+PARTS = (
     ("services", NAME),
     ("services", f"{NAME}-peers"),
     ("configmaps", f"{NAME}-config"),
@@ -47,9 +51,17 @@ class History:
         self.world, self.clock = world, clock
         self.chance = random.Random(seed)
         self.told: list[str] = []
+        self.refused = ""
         world.before, world.after = self.before, self.after
 
     def before(self, number: int, request: Request) -> None:
+        if self.refused:
+            path = urlsplit(request.url).path
+            if request.method == "GET" and path.endswith(f"/{self.refused}"):
+                raise Unreachable("refused")
+            assert request.method != "DELETE", f"{path} goes while {self.refused} are unknown"
+            if request.method == "PATCH" and path.endswith(f"/statefulsets/{NAME}"):
+                self.check_replicas(json.loads(request.body or b"{}"))
         if self.chance.random() < 0.01:
             raise Unreachable("cut off")
 
@@ -58,6 +70,11 @@ class History:
             raise Crash
         if self.chance.random() < 0.01:
             raise Unreachable("the answer was lost")
+
+    def check_replicas(self, wanted: Manifest) -> None:
+        live = self.world.objects.get(("statefulsets", NAME))
+        before = 0 if live is None else live["spec"]["replicas"]
+        assert wanted["spec"]["replicas"] >= before, "pods go while not all is known"
 
     # -- what happens
 
@@ -116,11 +133,16 @@ class History:
         self.told.append(f"image {self.spec['image']}")
 
     def change_layout(self) -> None:
-        if not any(up for up in self.world.hosts.values()) or self.world.nodes.restriping:
+        if not any(up for up in self.world.hosts.values()):
             return
         k, m = self.chance.choice(LAYOUTS)
         self.spec.update(dataShards=k, parityShards=m)
         self.told.append(f"layout {k}+{m}")
+
+    def refuse_listing(self) -> None:
+        """For a while one kind cannot be listed, or all can again."""
+        self.refused = self.chance.choice((*(kind.plural for kind in LISTED), "", "", ""))
+        self.told.append(f"listing {self.refused or 'nothing'} is refused")
 
     def grow(self) -> None:
         self.spec["storage"] = {"size": "20Gi"}
@@ -130,7 +152,7 @@ class History:
         self.spec["paused"] = not self.spec.get("paused")
 
     def delete_child(self) -> None:
-        self.world.remove(*self.chance.choice(CHILDREN))
+        self.world.remove(*self.chance.choice(PARTS))
 
     def lose_status(self) -> None:
         self.world.objects["distkvclusters", NAME].pop("status", None)
@@ -149,6 +171,7 @@ class History:
             *(self.lose_host, self.host_back, self.delete_pod, self.delete_claim, self.give_up),
             *(self.change_image, self.change_layout, self.grow, self.pause, self.delete_child),
             *(self.lose_status, self.lose_record, self.host_back, self.delete_pod),
+            *(self.refuse_listing, self.change_layout),
         ]
         self.chance.choice(events)()
 
@@ -172,6 +195,7 @@ class History:
     async def come_back(self) -> None:
         """Nothing ails any more; whoever is asked for gets it."""
         self.world.before = self.world.after = lambda *_: None
+        self.refused = ""
         self.world.hosts = dict.fromkeys(self.world.hosts, True)
         self.spec.update(paused=False, image="distkv:3")
         await run(self.world, self.clock, self.is_whole)

@@ -16,6 +16,7 @@ from .support import (
     asking,
     claim,
     condition,
+    going,
     incarnation,
     judged,
     planned,
@@ -160,6 +161,75 @@ def test_a_change_taken_back_half_way_removes_the_pods_that_came_for_it() -> Non
     new = [seat(o, SILENT, pod=pod(o), claim=claim(o)) for o in (5, 6)]
     observed = settled(*new, layout_progress=progress(waiting=[joining(5), joining(6)]))
     assert changing(observed) == LayoutChange(5)
+
+
+def shrinking(**changes: Any) -> Observed:
+    """From 3+2 to 2+1: nodes 3 and 4 leave; and the specification wants 3+2 again."""
+    three = {o: incarnation(o) for o in range(3)}
+    seats = [seat(o, said(o, k=2, members=three, epoch=2, leads=o == 0)) for o in range(5)]
+    leaving = [[3, incarnation(3)], [4, incarnation(4)]]
+    moving = progress(3, 2, epoch=2, changing=True, leaving=leaving, records_left=8, bytes_left=9)
+    return settled(*seats, layout_progress=moving | changes)
+
+
+def test_a_shrink_turned_back_takes_those_that_leave_as_they_are() -> None:
+    """They hold their shards still, and everybody knows them; later they never come back."""
+    found = changing(shrinking())
+    (step,) = found.steps
+    assert isinstance(step, Command)
+    assert step.body["members"] == [[o, incarnation(o)] for o in range(5)]
+    assert (step.body["data_shards"], step.body["epoch"]) == (3, 2)
+    assert found.replicas == 5
+
+
+def test_a_shrink_turned_into_a_growth_waits_for_the_new_ones_alone() -> None:
+    observed = replace(shrinking(waiting=[joining(5), joining(6)]), record=asking(5, 6))
+    grown = replace(observed, cluster=settled(spec=GROWN).cluster)
+    (step,) = changing(grown).steps
+    assert isinstance(step, Command)
+    assert step.body["members"] == [[o, incarnation(o)] for o in range(7)]
+    alone = replace(grown, layout_progress=progress(3, 2, leaving=[[3, incarnation(3)]]))
+    assert "nodes 4, 5, 6 have to start" in changing(alone).message
+
+
+def left(*ordinals: int) -> Observed:
+    """2+1 is in force and 3+2 wanted again; these nodes run, and had left with an older 3+2."""
+    three = {o: incarnation(o) for o in range(3)}
+    seats = [seat(o, said(o, k=2, members=three, epoch=2, leads=o == 0)) for o in range(3)]
+    seats += [
+        seat(o, said(o, serving=False, state="retired"))
+        if o in ordinals
+        else seat(o, SILENT, pod=None)
+        for o in (3, 4)
+    ]
+    waiting = [joining(o, removed=True) for o in ordinals]
+    return settled(*seats, layout_progress=progress(3, 2, epoch=3, waiting=waiting))
+
+
+def test_nodes_that_had_left_start_anew_when_their_seats_are_wanted_again() -> None:
+    """They are never admitted again: waited for as they are, they would be so for ever."""
+    assert taken(changing(left(3, 4)).steps) == ["data-store-3", "store-3"], "one at a time"
+    assert changing(left(3, 4)).replicas == 5
+    assert taken(changing(left(4)).steps) == ["data-store-4", "store-4"]
+    assert taken(changing(left()).steps) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"claim": going(claim(3))}, ["store-3"]),
+        ({"pod": going(pod(3))}, ["data-store-3"]),
+        ({"report": said(3, incarnation=77, state="waiting to be admitted")}, []),
+        ({"report": SILENT}, []),
+    ],
+    ids=["claim goes", "pod goes", "another directory by now", "silent"],
+)
+def test_only_what_had_left_is_deleted_and_only_once(
+    changes: dict[str, Any], steps: list[str]
+) -> None:
+    observed = left(3)
+    seats = [replace(s, **changes) if s.ordinal == 3 else s for s in observed.seats]
+    assert taken(changing(replace(observed, seats=tuple(seats))).steps) == steps
 
 
 def test_the_statefulset_follows() -> None:
