@@ -19,6 +19,10 @@ BEHIND_MAX = 1000
 """Slots a member may lag behind the chosen prefix and still count as caught up."""
 
 
+ANSWERED_HEARTBEATS = 2
+"""Within so many it answered, who is said to be there."""
+
+
 class NotTheLeader(DistKVError):
     """Only the leader changes members; the message names it."""
 
@@ -85,6 +89,15 @@ def is_caught_up(seat: Seat, member: Member) -> bool:
     return reached is not None and reached + BEHIND_MAX >= seat.replica.chosen
 
 
+def answers(seat: Seat, member: Member) -> bool:
+    """Whether a peer answered the leader a moment ago. Its connection counts as up for longer
+    after its process has ended, perhaps with its disk."""
+    for peer in seat.replica.status().peers:
+        if peer.member == member:
+            return peer.silent <= ANSWERED_HEARTBEATS * seat.options.replica.heartbeat
+    return True
+
+
 def check_joiner(seat: Seat, member: Member) -> None:
     """Raise NotYet unless this node has caught up as a learner."""
     ordinal, incarnation = member
@@ -95,9 +108,13 @@ def check_joiner(seat: Seat, member: Member) -> None:
 
 
 def check_quorum(seat: Seat, configuration: Configuration, without: int = -1) -> None:
-    """Raise NotYet unless q1 voters of a layout, the ordinal `without` apart, are sound."""
+    """Raise NotYet unless q1 voters of a layout, the ordinal `without` apart, are sound.
+
+    Disks that are lost unnoticed while a layout with a smaller f is asked for may be more than
+    that bears, and then nobody can ever be elected under it; so it counts who answers now.
+    """
     voters = [m for m in configuration.members if m.ordinal != without]
-    sound = [m for m in voters if is_caught_up(seat, m)]
+    sound = [m for m in voters if is_caught_up(seat, m) and answers(seat, m)]
     if len(sound) < configuration.phase_one:
         absent = [m.ordinal for m in voters if m not in sound]
         raise NotYet(

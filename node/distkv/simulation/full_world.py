@@ -56,6 +56,8 @@ outcome nobody learnt are ruled out by the next barrier."""
 class World:
     """See the module. `run` raises Violation."""
 
+    disk_lost_at = float("-inf")
+
     def __init__(
         self,
         seed: int,
@@ -278,6 +280,7 @@ class World:
     def lose_disk(self, host: Host) -> None:
         """Kill a process and take its disk away."""
         self.wiped.append(host.ordinal)
+        self.disk_lost_at = self.now
         host.crash()
         host.engine.wipe()
         self.checker.disk_lost(host)
@@ -286,6 +289,7 @@ class World:
     def restore_disk(self, host: Host, image: MemoryEngine) -> None:
         """Kill a process and put a snapshot of its disk in the place of that."""
         self.wiped.append(host.ordinal)
+        self.disk_lost_at = self.now
         if host.alive:
             host.crash()
             self.network.crashed(host)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from distkv.simulation.member_host import Host
 
 EVERY = 0.1
+NEWS = 1.0
+"""Seconds after which a leader has noticed that a node is gone."""
 NODES_MAX = 7
 """Of a layout that is asked for, unless the world began with more."""
 LOST, UNANSWERED, LATE = 0.04, 0.1, 0.3
@@ -109,7 +111,9 @@ class LayoutOwner:
     def _look(self) -> None:
         world = self._world
         if not world.healing and self._rng.random() < world.drawn.relayout * EVERY:
-            self.order(self._draw())
+            wanted = self._draw()
+            if not self._spends_what_is_lost(wanted):
+                self.order(wanted)
         if self.files.ownership().wanted is not None:
             try:
                 asyncio.run(self._relayout.step())
@@ -117,6 +121,13 @@ class LayoutOwner:
                 world.note("the owner dies and is started again")
                 self._relayout = self._started()
         world.after(EVERY, self._look)
+
+    def _spends_what_is_lost(self, wanted: Layout) -> bool:
+        """Whether more disks were lost in the last moments than this layout bears: the leader
+        may not have noticed yet, and nobody can promise anything for that (soundness)."""
+        world = self._world
+        bears = min(wanted.parity_shards, (wanted.nodes - 1) // 2)
+        return world.now - world.disk_lost_at < NEWS and len(world.victims) > bears
 
     # -- what it wants
 

@@ -7,10 +7,13 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from scenarios.story import Story
 from simulation.full.mutations import installed
 
 from distkv.local.ask import Answer
 from distkv.local.directory import Layout
+from distkv.member import layouts
+from distkv.member.soundness import NotYet
 from distkv.simulation.full_world import CALM, World
 from distkv.simulation.runner import Scenario, run_many
 
@@ -111,3 +114,27 @@ def test_a_late_request_does_not_come_true_when_its_owner_has_turned_back() -> N
 @pytest.mark.parametrize("mutation", ["a_late_request_comes_true", "the_earlier_push_is_forgotten"])
 def test_known_mistakes_let_a_late_request_come_true(mutation: str) -> None:
     assert layout_after_a_late_request(mutation) == (2, 1)
+
+
+@pytest.mark.parametrize("lost", [[], [3, 4]])
+def test_a_layout_that_cannot_spare_those_just_lost_is_refused(lost: list[int]) -> None:
+    """A connection still counts as up. Had it been taken, nobody could be elected any more: four
+    of five are needed under 4+1."""
+    story = Story()
+    story.tell("cluster 3+2")
+    story.tell("lead 0")
+    story.tell("run 3")
+    leader = story.host("0")
+    assert leader.member is not None
+    seat = leader.member.seat
+    assert seat is not None
+    for ordinal in lost:
+        story.tell(f"wipe {ordinal}")
+    story.tell("run 0.2")
+    assert 4 in leader.member.peers.up, "it was noticed before"
+    members = seat.machine.configuration.members
+    if not lost:
+        assert not layouts.change(seat, "owner", 4, 1, members)
+        return
+    with pytest.raises(NotYet, match=r"start nodes \[3, 4\] first"):
+        layouts.change(seat, "owner", 4, 1, members)
