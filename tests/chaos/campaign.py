@@ -101,19 +101,18 @@ class Campaign:
     def _round(self, names: Sequence[str]) -> None:
         """Faults that overlap, and the way back to a cluster in which all is well."""
         plans: list[Plan] = []
-        marks: list[tuple[float, float | None, str]] = []
         for name in names:
             plan = self._draw(name, plans)
-            if plan is None:
-                continue
-            plans.append(plan)
-            marks.append(self._begin(plan))
+            if plan is not None:
+                plans.append(plan)
         if not plans:
             return
+        plans.sort(key=lambda plan: plan.takes_api)
+        marks = [self._begin(plan) for plan in plans]
         time.sleep(max(self._random.uniform(*plan.hold) for plan in plans))
         hit = frozenset[int]().union(*(plan.hit for plan in plans))
         within = len(hit) <= self._lab.failures
-        for plan, (began, proven, failed) in zip(plans, marks, strict=True):
+        for plan, (began, proven, failed) in reversed(list(zip(plans, marks, strict=True))):
             cut_until = time.time()
             failed = self._end(plan) or failed
             self._faults.append(

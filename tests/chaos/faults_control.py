@@ -34,6 +34,7 @@ def _outage(lab: Lab, daemon: str) -> Plan:
         lambda: provider.control("heal", daemon),
         seen,
         hold=(6.0, 12.0),
+        takes_api=True,
     )
 
 

@@ -31,6 +31,8 @@ class Plan:
     pods_ending: tuple[str, ...] = ()
     spares_writes: bool = True
     """False: the promise does not cover it even for members within f."""
+    takes_api: bool = False
+    """Nothing can be done through the API server meanwhile: last to begin, first to end."""
 
 
 Draw = Callable[[Lab, random.Random, frozenset[int]], Plan]
