@@ -19,6 +19,9 @@ from distkv_operator.planning.steps import DeletePod
 
 NO_QUORUM = "no quorum"
 """State of a node that is well and misses the others."""
+SILENT_SECONDS = 30.0
+"""Who has not answered for so long is not only slow: one lost answer says nothing of a node, and
+it may be the leader's."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def _next(
     leader: int | None,
 ) -> Roll:
     left = f"{len(outdated)} of {observed.nodes} pods still to be replaced"
-    useless = _useless(states[: observed.nodes], outdated)
+    useless = _useless(observed, states[: observed.nodes], outdated)
     if useless is not None:
         why = f"it does not serve ({useless.sentence or useless.word}) and has an old template"
         step = _delete(observed, useless, why)
@@ -118,15 +121,25 @@ def _next(
     return Roll(ordinals, step, f"replacing node {chosen.ordinal}; {left}")
 
 
-def _useless(members: Sequence[SeatState], outdated: Sequence[SeatState]) -> SeatState | None:
+def _useless(
+    observed: Observed, members: Sequence[SeatState], outdated: Sequence[SeatState]
+) -> SeatState | None:
     """The last of those that are not whole, if all of these run with an old template and do not
-    serve: their template may be the reason, and to delete such a pod takes nothing away. (A silent
-    one may serve others.) Where no failure is tolerated the rest lacks a quorum because of them."""
+    serve, by their own word or for a while: their template may be the reason, and to delete such a
+    pod takes nothing away. (A silent one may serve others.) Where no failure is tolerated the rest
+    lacks a quorum because of them."""
     ailing = [s for s in members if not (s.is_healthy or s.seat.report.state == NO_QUORUM)]
     words = (NOT_SERVING, STARTING) if len(ailing) > 1 else (NOT_SERVING, STARTING, SILENT)
-    if all(state in outdated and state.word in words for state in ailing):
+    if all(s in outdated and s.word in words and not _is_slow(observed, s) for s in ailing):
         return max(ailing, key=lambda state: state.ordinal, default=None)
     return None
+
+
+def _is_slow(observed: Observed, state: SeatState) -> bool:
+    """Whether it has not answered for a moment only."""
+    if state.since is None:
+        return False  # it answers, and says itself that it does not serve
+    return (observed.now - state.since).total_seconds() < SILENT_SECONDS
 
 
 def _delete(observed: Observed, state: SeatState, why: str) -> DeletePod:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from unit.operator.world import World
 
 
+def failures(layout: tuple[int, int]) -> int:
+    """f of k and m."""
+    return min(layout[1], (sum(layout) - 1) // 2)
+
+
 class Nodes:
     """The nodes together: one founding, one membership, one log, as the protocol has it."""
 
@@ -139,7 +144,7 @@ class Nodes:
 
     def failures(self) -> int:
         """f."""
-        return min(self.layout[1], (sum(self.layout) - 1) // 2)
+        return failures(self.layout)
 
     def _claim_goes(self, ordinal: int) -> bool:
         claim = self._claim(ordinal)
@@ -269,11 +274,25 @@ class Nodes:
             seated = everybody.get(ordinal)
             assert incarnation == (seated or self.incarnation(ordinal)), "a stranger"
             assert incarnation not in self.removed, "it is never admitted again"
-        assert sorted(members) == list(range(body["data_shards"] + body["parity_shards"]))
+        wanted = (body["data_shards"], body["parity_shards"])
+        assert sorted(members) == list(range(sum(wanted)))
+        self._check_quorum(self.members, self.layout)
+        self._check_quorum(members, wanted)
         self.leaving = {o: i for o, i in everybody.items() if o not in members}
-        self.members, self.layout = members, (body["data_shards"], body["parity_shards"])
+        self.members, self.layout = members, wanted
         self.epoch, self.restriping = self.epoch + 1, 3
         return {"epoch": self.epoch - 1, "done": False}
+
+    def _check_quorum(self, members: dict[int, int], layout: tuple[int, int]) -> None:
+        """Enough of them are up to go on with that layout."""
+        up = [
+            ordinal
+            for ordinal, incarnation in members.items()
+            if self._state(ordinal)[0] not in ("down", "starting")
+            and self.incarnation(ordinal) == incarnation
+        ]
+        if len(up) < len(members) - failures(layout):
+            raise Refused(409, "not_yet")
 
     def _replace(self, asked: int, body: Manifest) -> Manifest:
         assert self.members is not None

@@ -14,7 +14,7 @@ from distkv_operator.names import FINGERPRINT_ANNOTATION, Names
 from distkv_operator.planning.budget import Budget, budget
 from distkv_operator.planning.children import marked
 from distkv_operator.planning.conditions import Said
-from distkv_operator.planning.observed import KubeNode, Manifest, Observed, Seat
+from distkv_operator.planning.observed import KubeNode, Manifest, Observed, Seat, format_time
 from distkv_operator.planning.plan import OperatorFacts, Plan, plan
 from distkv_operator.planning.record import Holder, Record, claim_annotations
 from distkv_operator.planning.report import NodeReport
@@ -193,6 +193,13 @@ def settled(
         layout_progress=progress(),
     )
     return replace(found, **changes)
+
+
+def last_seen(*ordinals: int, seconds: float = 10_000) -> dict[str, Any]:
+    """The last status, in which these were seen so long ago; for `settled`."""
+    moment = format_time(before(seconds))
+    members = [{"ordinal": ordinal, "lastSeen": moment} for ordinal in ordinals]
+    return {"status": settled().status | {"members": members}}
 
 
 def _children(wanted: Any, context: Context) -> dict[tuple[str, str], Manifest]:

@@ -22,6 +22,7 @@ from .support import (
     host,
     incarnation,
     judged,
+    last_seen,
     planned,
     pod,
     progress,
@@ -59,12 +60,6 @@ def unmounted(ordinal: int, seconds: float, **changes: Any) -> Seat:
     ]
     made["status"] = {"phase": "Pending", "conditions": waits}
     return seat(ordinal, SILENT, pod=made, **changes)
-
-
-def last_seen(*ordinals: int, seconds: float = 10_000) -> dict[str, Any]:
-    moment = format_time(before(seconds))
-    members = [{"ordinal": ordinal, "lastSeen": moment} for ordinal in ordinals]
-    return {"status": settled().status | {"members": members}}
 
 
 def test_nothing_ails() -> None:

@@ -16,6 +16,7 @@ from .support import (
     condition,
     going,
     judged,
+    last_seen,
     planned,
     pod,
     progress,
@@ -119,15 +120,34 @@ def test_a_broken_pod_is_the_first_to_get_another_template() -> None:
     "report", [SILENT, said(4, state="starting", serving=False)], ids=["silent", "starting"]
 )
 def test_so_is_one_that_starts_and_never_serves(report: Any) -> None:
-    assert chosen(settled(old(4, report))) == 4
-    assert chosen(settled(old(4, report), seat(2, SILENT))) is None, "two are ailing"
+    assert chosen(settled(old(4, report), **last_seen(4))) == 4
+    two = settled(old(4, report), seat(2, SILENT), **last_seen(2, 4))
+    assert chosen(two) is None, "two are ailing"
+
+
+@pytest.mark.parametrize("leads", [0, 3])
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize(("seconds", "slow"), [(None, True), (29, True), (31, False)])
+def test_one_that_did_not_answer_for_a_moment_may_serve_and_even_lead(
+    leads: int, ready: bool, seconds: float | None, slow: bool
+) -> None:
+    made = pod(leads, OLD)
+    if not ready:
+        made["status"] = {"phase": "Running", "conditions": []}
+    seats = all_old(leads)
+    seats[leads] = old(leads, SILENT, pod=made)
+    seen = {} if seconds is None else last_seen(leads, seconds=seconds)
+    found = rolling(settled(*seats, **seen))
+    assert (found.step is None) == slow
+    if slow:
+        assert f"waiting for node {leads}" in found.message
 
 
 def test_where_no_failure_is_tolerated_the_others_have_no_quorum_because_of_it() -> None:
     """1+1: f is 0."""
     spec = {"dataShards": 1, "parityShards": 1}
     well = seat(0, said(0, 2, 1, role="none", **NOBODY))
-    two = settled(well, old(1, SILENT), spec=spec, layout_progress=None)
+    two = settled(well, old(1, SILENT), spec=spec, layout_progress=None, **last_seen(1))
     observed = Observed(**vars(two) | {"seats": two.seats[:2]})
     assert chosen(observed) == 1
 
