@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import json
 import random
+import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ from unit.operator.world import BAD_IMAGE, NAMESPACE, USELESS_IMAGE, World
 from distkv_operator.kube.errors import ApiError
 from distkv_operator.kube.kinds import CHILDREN, CLAIM, POD, Manifest
 from distkv_operator.kube.transport import Request, Unreachable
+from distkv_operator.names import INCARNATION_ANNOTATION
 
 ROUNDS = 60
 LAYOUTS = ((3, 2), (4, 3), (2, 1))
@@ -52,6 +54,9 @@ class History:
         self.chance = random.Random(seed)
         self.told: list[str] = []
         self.refused = ""
+        self.excused = False
+        """The record was gone while some claim did not say whose it is, or went: what comes after
+        it cannot be told from a failed mount, and waits for a person."""
         world.before, world.after = self.before, self.after
 
     def before(self, number: int, request: Request) -> None:
@@ -150,6 +155,7 @@ class History:
 
     def pause(self) -> None:
         self.spec["paused"] = not self.spec.get("paused")
+        self.told.append(f"paused {self.spec['paused']}")
 
     def delete_child(self) -> None:
         self.world.remove(*self.chance.choice(PARTS))
@@ -174,6 +180,18 @@ class History:
             *(self.refuse_listing, self.change_layout),
         ]
         self.chance.choice(events)()
+        is_recorded = ("secrets", f"{NAME}-identity") in self.world.objects
+        self.excused |= not (is_recorded or self.claims_say_all())
+
+    def claims_say_all(self) -> bool:
+        """Whether the record could be made again from the claims alone."""
+        for ordinal, incarnation in (self.world.nodes.members or {}).items():
+            claim = self.world.objects.get(("persistentvolumeclaims", f"data-{NAME}-{ordinal}"))
+            meta = {} if claim is None else claim["metadata"]
+            said = meta.get("annotations", {}).get(INCARNATION_ANNOTATION)
+            if said != str(incarnation) or "deletionTimestamp" in meta:
+                return False
+        return True
 
     # -- the course of it
 
@@ -198,7 +216,20 @@ class History:
         self.refused = ""
         self.world.hosts = dict.fromkeys(self.world.hosts, True)
         self.spec.update(paused=False, image="distkv:3")
-        await run(self.world, self.clock, self.is_whole)
+        try:
+            await run(self.world, self.clock, self.is_whole)
+        except pytest.fail.Exception:
+            if not (self.excused and self.obey()):
+                raise
+            await run(self.world, self.clock, self.is_whole)
+
+    def obey(self) -> bool:
+        """A person does what the condition says."""
+        said = re.search(r"(distkv.io/replace)=(\d+=\d+)", conditions(self.world)["Progressing"])
+        if said is not None:
+            meta = self.world.objects["distkvclusters", NAME]["metadata"]
+            meta["annotations"] = {said[1]: said[2]}
+        return said is not None
 
     def is_whole(self, world: World) -> bool:
         wanted = int(str(self.spec["dataShards"])) + int(str(self.spec["parityShards"]))
