@@ -8,6 +8,7 @@ told runs on a volume restored from a snapshot, has forgotten promises, and must
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from distkv.core.outbox import Outbox
 from distkv.core.witness import Witness
@@ -88,23 +89,31 @@ class PeerRecords:
     that sat there lately: somebody may restore the one that was given up.
     """
 
-    __slots__ = ("_every", "_outbox", "_save_at", "_witness", "records", "suspicions")
+    __slots__ = ("_every", "_outbox", "_save_at", "_votes", "_witness", "records", "suspicions")
 
-    def __init__(self, outbox: Outbox, every: int, witness: Witness) -> None:
-        """`every`: ticks between two times of saving."""
+    def __init__(
+        self,
+        outbox: Outbox,
+        every: int,
+        witness: Witness,
+        votes: Callable[[Member], bool] = lambda member: False,
+    ) -> None:
+        """`every`: ticks between two times of saving. `votes`: who is never forgotten."""
         self.records: dict[Member, PeerRecord] = {}
         self.suspicions: list[Member] = []
         """Peers found to have lost durable state, for status and log."""
         self._outbox = outbox
         self._witness = witness
         self._every = every
+        self._votes = votes
         self._save_at = 0
 
     def _of(self, member: Member) -> PeerRecord:
         record = self.records.get(member)
         if record is None:
             record = self.records[member] = PeerRecord(0, 0, False)
-            others = [known for known in self.records if known.ordinal == member.ordinal]
+            seat = [known for known in self.records if known.ordinal == member.ordinal]
+            others = [known for known in seat if not self._votes(known)]
             if len(others) > _PER_SEAT:
                 del self.records[others[0]]
                 self._outbox.writes.append(Delete(Table.META, _key(others[0])))

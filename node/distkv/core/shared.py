@@ -48,7 +48,12 @@ class Shared:
         self.log = Log(self.out)
         self.hard = HardState(self.out)
         self.witness = Witness()
-        self.peers = PeerRecords(self.out, options.ticks(_SAVE_PEERS_MS), self.witness)
+        self.peers = PeerRecords(
+            self.out,
+            options.ticks(_SAVE_PEERS_MS),
+            self.witness,
+            lambda member: self.configuration.is_voter(member),
+        )
         self.durable = 0
         """Number of the last Ready known to be flushed."""
         self.admitted = 1

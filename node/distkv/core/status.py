@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from distkv.core.replica import Replica
 
 
+NEVER = 1 << 60
+
+
 class PeerStatus(NamedTuple):
-    """What the leader knows of a peer. `silent`: ms since it was last heard."""
+    """What the leader knows of a peer. `silent`: ms since it last answered; NEVER if it has not
+    yet, in this tenure and over its present connection."""
 
     member: Member
     voter: bool
@@ -55,7 +59,7 @@ def picture(shared: Shared, leader: Leader | None, replica: Replica, acceptor: A
                 p in leader.peers.voters,
                 p.match,
                 p.chosen,
-                (shared.now - p.heard) * shared.options.tick,
+                (shared.now - p.heard) * shared.options.tick if p.known else NEVER,
             )
             for p in leader.peers.all.values()
         )

@@ -258,6 +258,42 @@ def test_another_directory_at_the_seat_does_not_make_the_first_forgotten() -> No
     assert len([m for m in records.records if m.ordinal == 7]) <= 8
 
 
+def test_who_has_not_answered_in_this_tenure_is_silent() -> None:
+    """A tenure that has just begun: a voter may be dead, and its connection count as up."""
+    cluster = Cluster(3, 2)
+    old = cluster.elect()
+    dead = cluster.followers()[0]
+    cluster.cut = [old.member.ordinal, dead.member.ordinal]
+    for _ in range(500):
+        cluster.tick()
+        if cluster.leaders():
+            break
+    (leader,) = cluster.leaders()
+    silent = {peer.member: peer.silent for peer in leader.replica.status().peers}
+    moment = 2 * cluster.options.heartbeat
+    assert silent[dead.member] > moment < silent[old.member]
+    assert sum(ms <= moment for ms in silent.values()) == 2
+    # And so is one whose connection is new, until it answers over that.
+    peer = next(n for n in cluster.followers() if n is not dead and n is not old)
+    leader.replica.peer_up(peer.member)
+    assert {p.member: p.silent for p in leader.replica.status().peers}[peer.member] > moment
+
+
+def test_strangers_at_a_seat_do_not_make_its_voter_forgotten() -> None:
+    """A pod whose volume cannot be mounted may come up with ever new directories."""
+    cluster = Cluster(2, 1)
+    leader = cluster.elect()
+    restored = cluster.followers()[0].member
+    records = leader.replica.records
+    records.greets(restored, 1, 0)
+    records.heard(restored, 60)
+    assert records.greets(restored, 2, 50) >= 60
+    for incarnation in range(1, 30):
+        records.greets(Member(restored.ordinal, incarnation), 1, 0)
+    assert not records.trusted(restored)
+    assert len([m for m in records.records if m.ordinal == restored.ordinal]) <= 9
+
+
 def test_messages_that_come_late_do_not_make_their_sender_suspect() -> None:
     """Core world 1065250: two acknowledgements came half a second late, with nothing after them
     because the network was cut; their sender was never counted again."""

@@ -65,7 +65,7 @@ def test_growing_and_going_back_retires_what_no_record_names() -> None:
     assert told["failures_wanted"] == 1
     # Nobody answers for the two others: nothing more can be chosen by f + 1 = 2.
     assert alone.seat.replica.status().changing
-    refused(alone, NotYet, "another change", 2, 1)
+    refused(alone, NotYet, r"1 members of the layout 1 \+ 2 are up .* start nodes \[1, 2\]", 2, 1)
 
 
 def test_f_is_claimed_only_where_the_new_layout_is_on_the_disks_of_f_and_one_members() -> None:
