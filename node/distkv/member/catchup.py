@@ -9,9 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkv.machine.snapshot import SnapshotError, SnapshotSink, SnapshotSource
+from distkv.machine.snapshot import (
+    SnapshotError,
+    SnapshotSink,
+    SnapshotSource,
+    is_installing,
+)
 from distkv.member.messages import SnapshotPiece, SnapshotWanted
-from distkv.storage.base import CorruptRow, DeleteRange, Engine, Put, Table
+from distkv.storage.base import (
+    CorruptRow,
+    DeleteRange,
+    Engine,
+    Put,
+    StorageFull,
+    StorageOperation,
+    Table,
+)
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -117,8 +130,20 @@ class SnapshotReceiver:
         self._peer = peer
         self._sink = SnapshotSink()
         self._tries = 0
-        self._seat.owner.write_now([UNSTAGE])
-        self._ask(now)
+        if self._written([UNSTAGE]):
+            self._ask(now)
+
+    def _written(self, operations: list[StorageOperation]) -> bool:
+        """False: the disk is full; the transfer ends, and another begins later."""
+        try:
+            self._seat.owner.write_now(operations)
+        except StorageFull:
+            self.give_up()
+        return self.active
+
+    def give_up(self) -> None:
+        """Whatever else of it comes is not taken."""
+        self._peer = -1
 
     def _ask(self, now: float) -> None:
         self._asked_at = now
@@ -142,11 +167,17 @@ class SnapshotReceiver:
             seat.owner.suspect(f"node {ordinal}", "damaged_snapshot", str(error))
             self._peer = -1
             return
-        seat.owner.write_now([Put(Table.META, stage_of(piece.piece), piece.body)])
+        if not self._written([Put(Table.META, stage_of(piece.piece), piece.body)]):
+            return
         self._tries = 0
         if self._sink.done:
-            self._peer = -1
-            finish_install(seat.owner.engine)
+            self.give_up()
+            try:
+                finish_install(seat.owner.engine)
+            except StorageFull:
+                if is_installing(seat.owner.engine):
+                    raise  # the old state is gone; the next start goes on with it
+                return
             seat.installed(piece.slot)
         else:
             self._ask(seat.kernel.now)

@@ -221,6 +221,7 @@ class Driver:
         return True
 
     def _on_full(self, reason: str) -> None:
+        self.member.write_refused()
         if not self._refused:
             log.error("a batch could not be written: %s", reason)
             self._refused = True

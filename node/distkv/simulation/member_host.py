@@ -250,6 +250,7 @@ class Host:
                 try:
                     self.engine.write(output.writes)
                 except StorageFull:
+                    member.write_refused()
                     member.disk_full = True
                     self._at(0.5, self.wake)
                     return False

@@ -40,6 +40,9 @@ class OneRow:
         row = Put(Table.META, b"%d" % self.number, b"")
         return Output(self.number, [row], must_flush=True)
 
+    def write_refused(self) -> None:
+        pass
+
     def fail_waiting(self, now: float) -> list[object]:
         self.told += 1
         return []

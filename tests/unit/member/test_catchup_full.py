@@ -1,0 +1,66 @@
+"""A snapshot that comes to a node whose disk is full."""
+
+from __future__ import annotations
+
+import pytest
+from unit.member.alone import Alone
+
+from distkv.machine.snapshot import SnapshotSource, is_installing
+from distkv.member.messages import SnapshotPiece
+from distkv.storage.memory import MemoryEngine
+
+
+def pieces(alone: Alone) -> list[SnapshotPiece]:
+    """Of its own state, as a peer would give them."""
+    source = SnapshotSource(alone.engine.view())
+    found: list[SnapshotPiece] = []
+    last = False
+    while not last:
+        given = source.piece(len(found))
+        assert given is not None
+        body, last = given
+        found.append(SnapshotPiece(1, len(found), source.slot, last, body))
+    source.close()
+    return found
+
+
+@pytest.mark.parametrize("full_at", [-1, 0, 1])
+def test_a_full_disk_ends_the_transfer_not_the_node(full_at: int) -> None:
+    engine = MemoryEngine()
+    alone = Alone(engine)
+    receiver = alone.seat.receiver
+    alone.appear(1)
+    found = pieces(alone)
+    engine.full = full_at < 0
+    receiver.take_anew(1, alone.now)
+    assert receiver.active == (full_at >= 0)
+    for number, piece in enumerate(found):
+        engine.full |= number == full_at
+        receiver.on_piece(1, piece)
+    assert not receiver.active
+    assert not is_installing(engine)
+    engine.full = False
+    alone.seat.replica.held = False
+    receiver.take_anew(1, alone.now)
+    for piece in pieces(alone):
+        receiver.on_piece(1, piece._replace(transfer=2))
+    assert not receiver.active
+    alone.seat.replica.held = False
+    alone.step(0.2)
+    assert alone.seat.replica.is_leader
+
+
+def test_no_snapshot_comes_before_a_batch_that_waits_for_space() -> None:
+    """Its rows, of the older state, would be written over those of the newer one."""
+    alone = Alone()
+    alone.appear(1)
+    found = pieces(alone)
+    alone.seat.receiver.take_anew(1, alone.now)
+    for piece in found[:-1]:
+        alone.seat.receiver.on_piece(1, piece)
+    applied = alone.seat.machine.applied
+    alone.member.write_refused()
+    alone.seat.receiver.on_piece(1, found[-1]._replace(slot=applied + 9))
+    assert not is_installing(alone.engine)
+    assert alone.seat.machine.applied == applied
+    assert not alone.seat.receiver.active
