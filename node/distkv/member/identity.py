@@ -19,6 +19,8 @@ from distkv.transport.base import UNKNOWN_GENERATION
 FORMAT = 1
 _IDENTITY = b"identity"
 _FOUNDING = b"founding"
+WENT_BACK = b"went_back"
+"""Row of META: why no process may start on this directory any more."""
 
 
 class WrongDirectory(Exception):
@@ -54,8 +56,13 @@ def open_identity(
     """Read or make the identity, count this boot, and flush.
 
     `fresh_incarnation`: 63 random bits, used only if the directory is empty.
-    Raises WrongDirectory.
+    Raises WrongDirectory, VolumeWentBack.
     """
+    told = engine.get(Table.META, WENT_BACK)
+    if told is not None:
+        # Each start counts flushes: after some more of them a peer that remembers less than
+        # whoever told it so would take this directory for a sound one.
+        raise VolumeWentBack(told.decode())
     known = read_identity(engine)
     if known is None:
         unknown = UNKNOWN_GENERATION

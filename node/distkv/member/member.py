@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from distkv.errors import BadRequest, DiskFull, NotFormed, ShuttingDown
 from distkv.kernel import Future, Kernel
 from distkv.member.formation import check_founding, may_found
 from distkv.member.identity import (
+    WENT_BACK,
     DirectoryIdentity,
     VolumeWentBack,
     founding_row,
@@ -29,7 +31,7 @@ from distkv.member.seat import Seat
 from distkv.member.suspicions import SuspicionLog
 from distkv.member.wire import register_messages
 from distkv.operations import Operation, Upload
-from distkv.storage.base import Engine, StorageOperation
+from distkv.storage.base import Engine, Put, StorageFull, StorageOperation, Table
 from distkv.transport.base import Identity, Lane
 
 register_messages()
@@ -103,6 +105,12 @@ class Member:
         if self.seat is not None:
             self.seat.set_disk_full(full)
 
+    def write_refused(self) -> None:
+        """A batch waits for space. A snapshot must not come before it: rows of the older state
+        would be written over those of the newer one."""
+        if self.seat is not None:
+            self.seat.receiver.give_up()
+
     def set_repair_rate(self, bytes_per_second: int) -> None:
         """Of repair from now on."""
         self.options = replace(self.options, repair_bytes_per_second=bytes_per_second)
@@ -144,15 +152,16 @@ class Member:
         if seat is None or message.start != seat.start:
             return  # meant for another directory, which sat here a moment ago
         if message.flushes > seat.replica.flushes:
-            self.fatal(
-                VolumeWentBack(
-                    f"node {peer.ordinal} was told of {message.flushes} flushes of this data "
-                    f"directory, which started with {seat.replica.flushes}: it was restored "
-                    "from a snapshot or a backup, or lost the end of its log. It has forgotten "
-                    "promises that others count on, so this node must not go on with it: wipe "
-                    "the directory and replace the node (distkv admin replace --help)"
-                )
+            reason = (
+                f"node {peer.ordinal} was told of {message.flushes} flushes of this data "
+                f"directory, which started with {seat.replica.flushes}: it was restored "
+                "from a snapshot or a backup, or lost the end of its log. It has forgotten "
+                "promises that others count on, so this node must not go on with it: wipe "
+                "the directory and replace the node (distkv admin replace --help)"
             )
+            self.fatal(VolumeWentBack(reason))
+            with suppress(StorageFull):  # then whoever told it will tell it again
+                self.engine.write([Put(Table.META, WENT_BACK, reason.encode())])
 
     def peer_up(self, peer: Identity) -> None:
         """The transport has a new connection to this peer."""

@@ -25,7 +25,13 @@ from distkv.machine.commands import change_replace
 from distkv.machine.interface import ChangeRefused
 from distkv.machine.snapshot import SnapshotSink, SnapshotSource
 from distkv.member.catchup import UNSTAGE, finish_install, stage_of
-from distkv.member.identity import DirectoryIdentity, founding_row, identity_row, read_identity
+from distkv.member.identity import (
+    WENT_BACK,
+    DirectoryIdentity,
+    founding_row,
+    identity_row,
+    read_identity,
+)
 from distkv.member.survivors import (
     CannotRecover,
     Slots,
@@ -39,7 +45,7 @@ from distkv.member.survivors import (
     slots_above,
     text_of,
 )
-from distkv.storage.base import DeleteRange, Engine, Put, StorageOperation, Table
+from distkv.storage.base import Delete, DeleteRange, Engine, Put, StorageOperation, Table
 
 KEYS_SHOWN = 1000
 _END = b"\xff" * 16
@@ -107,7 +113,9 @@ class Recovery:
         if not self._base.machine.formed:
             raise CannotRecover("the cluster was never formed: nothing was stored in it")
         configuration = self._base.machine.configuration
-        voters = [s for s in known if configuration.is_voter(s.member)]
+        # Volumes of different moments make no quorum: the older ones are not heard any more.
+        sound = [s for s in known if not s.went_back(known)]
+        voters = [s for s in sound if configuration.is_voter(s.member)]
         if len(voters) >= configuration.phase_one and not self._half_done:
             raise CannotRecover(
                 f"{len(voters)} of {configuration.size} members are left and "
@@ -195,6 +203,7 @@ class Recovery:
             DeleteRange(Table.LOG, b"", _END),
             # Whose directory is older than it was is no matter any more: this is a new beginning.
             DeleteRange(Table.META, PEER_KEY, PEER_KEY + b"\xff"),
+            Delete(Table.META, WENT_BACK),
             *outbox.writes,
             founding_row(self._base.founding._replace(generation=self._generation)),
             identity_row(identity._replace(generation=self._generation)),

@@ -13,16 +13,22 @@ import msgpack
 
 from distkv.coding.layout import stripe_count
 from distkv.core import entries
-from distkv.core.hardstate import HardState
+from distkv.core.hardstate import HardState, PeerRecords
 from distkv.core.log import Log
 from distkv.core.outbox import Outbox
+from distkv.core.witness import Witness
 from distkv.data import rows
 from distkv.ids import ZERO_BALLOT, Ballot, Member, ValueId
 from distkv.machine.interface import Record
 from distkv.machine.machine import Machine, is_founded
 from distkv.machine.snapshot import is_installing
 from distkv.member.catchup import finish_install
-from distkv.member.identity import DirectoryIdentity, load_founding, read_identity
+from distkv.member.identity import (
+    WENT_BACK,
+    DirectoryIdentity,
+    load_founding,
+    read_identity,
+)
 from distkv.member.messages import Founding
 from distkv.storage.base import CorruptRow, Engine, Table
 
@@ -56,6 +62,20 @@ class Survivor:
         self.log = Log(Outbox())
         applied = self.machine.applied
         self.log.load(engine, max(hint, applied), applied)
+        self._peers = PeerRecords(Outbox(), 1, Witness())
+        self._peers.load(engine)
+        self._told = engine.get(Table.META, WENT_BACK) is not None
+
+    def went_back(self, others: Sequence[Survivor]) -> bool:
+        """Whether the node of this directory would not be counted by all of `others`: it holds
+        fewer flushes than one of them was told (see core.hardstate)."""
+        return self._told or any(other._would_refuse(self) for other in others)
+
+    def _would_refuse(self, peer: Survivor) -> bool:
+        told = self._peers.records.get(peer.member)
+        if told is None or self.identity.generation != peer.identity.generation:
+            return False
+        return told.regressed or (told.start != 0 and peer.hard.batches < told.durable)
 
     @property
     def member(self) -> Member:

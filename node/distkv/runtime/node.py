@@ -15,7 +15,7 @@ import uvloop
 from distkv.api.process import set_level, set_up_logging
 from distkv.config import Config
 from distkv.config.live import Source
-from distkv.member.identity import DirectoryIdentity, WrongDirectory
+from distkv.member.identity import DirectoryIdentity, VolumeWentBack, WrongDirectory
 from distkv.member.member import Member
 from distkv.runtime.doors import Doors
 from distkv.runtime.driver import Driver
@@ -60,6 +60,10 @@ def main(config: Config, source: Source) -> int:
         log.error("%s", error)
         engine.close()
         return EXIT_STORAGE
+    except VolumeWentBack as error:
+        log.critical("halted: %s", error)
+        engine.close()
+        return EXIT_HALTED
     keep_freed_memory()
     # What is alive now stays alive: the collector need not look at it again and again.
     gc.collect()

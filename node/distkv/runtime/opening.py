@@ -24,7 +24,7 @@ def identity_of(config: Config, engine: Engine) -> DirectoryIdentity:
 
     A process that ended instead would be started again at ever longer intervals (minutes, on
     Kubernetes), and in its container nobody could make room. SIGTERM and SIGINT end it.
-    Raises WrongDirectory, StorageError.
+    Raises WrongDirectory, VolumeWentBack, StorageError.
     """
     incarnation = secrets.randbits(62) + 1
     before: dict[signal.Signals, Any] = {}

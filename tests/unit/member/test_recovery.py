@@ -13,6 +13,7 @@ from distkv.ids import Ballot, Member, node_session
 from distkv.machine import commands as c
 from distkv.machine.machine import Machine
 from distkv.member.identity import (
+    WENT_BACK,
     DirectoryIdentity,
     first_configuration,
     founding_row,
@@ -24,6 +25,7 @@ from distkv.member.messages import Founding
 from distkv.member.recovery import Recovery
 from distkv.member.survivors import CannotRecover, Survivor
 from distkv.operations import Put
+from distkv.storage.base import Put as StoragePut
 from distkv.storage.base import StorageOperation, Table
 from distkv.storage.memory import MemoryEngine
 
@@ -142,6 +144,47 @@ def test_who_went_back_in_time_before_is_heard_after_it() -> None:
         records = PeerRecords(Outbox(), 1, Witness())
         records.load(engine)
         assert records.records == {}
+
+
+def remember(engine: Fragile, told: dict[Member, int]) -> None:
+    """Rows of what these peers once said to be flushed."""
+    outbox = Outbox()
+    records = PeerRecords(outbox, 1, Witness())
+    for peer, flushes in told.items():
+        records.greets(peer, 1, 0)
+        records.heard(peer, flushes)
+    records.save()
+    engine.write(outbox.writes)
+
+
+def test_volumes_of_different_moments_are_no_quorum() -> None:
+    """All were restored, one after another: each later one has heard more of the earlier ones
+    than they hold. They halt, so together they need a new beginning."""
+    whole = [directory(ordinal, 4) for ordinal in range(5)]
+    with pytest.raises(CannotRecover, match="5 of 5 members are left"):
+        Recovery(survivors(*whole))
+    for ordinal, engine in enumerate(whole):
+        held = survivors(engine)[0].hard.batches
+        remember(engine, {Member(o, 100 + o): held + (o < ordinal) for o in range(5)})
+    for engine in whole[:3]:
+        engine.write([StoragePut(Table.META, WENT_BACK, b"told")])
+    recovery = Recovery(survivors(*whole))
+    assert recovery.lost_members == ()
+    recovery.carry_out({}, {})
+    for engine in whole:
+        again = survivors(engine)[0]
+        assert again.identity.generation == 1
+        assert not again.went_back(survivors(*whole))
+    with pytest.raises(CannotRecover, match="5 of 5 members are left"):
+        Recovery(survivors(*whole))
+
+
+def test_one_volume_that_went_back_is_replaced_not_recovered_from() -> None:
+    whole = [directory(ordinal, 4) for ordinal in range(5)]
+    for engine in whole[1:]:
+        remember(engine, {Member(0, 100): 1000})
+    with pytest.raises(CannotRecover, match="4 of 5 members are left"):
+        Recovery(survivors(*whole))
 
 
 @pytest.mark.parametrize("writes", range(20))

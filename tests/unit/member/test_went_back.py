@@ -8,7 +8,7 @@ from unit.member.alone import CLUSTER, HEALTHY, Alone
 from distkv.core.messages import Prepare
 from distkv.ids import Ballot
 from distkv.ids import Member as Seat
-from distkv.member.identity import VolumeWentBack
+from distkv.member.identity import VolumeWentBack, open_identity
 from distkv.member.messages import WentBack
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Identity
@@ -75,6 +75,19 @@ def test_who_is_told_so_halts_with_the_remedy() -> None:
     alone.member.receive(PEER, WentBack(alone.seat.start, alone.seat.replica.flushes + 1))
     with pytest.raises(VolumeWentBack, match=r"restored from a snapshot.*distkv admin replace"):
         alone.member.turn(alone.now, 0)
+
+
+def test_who_was_told_so_once_never_starts_again() -> None:
+    """Each start flushes, and so counts on: restarted often enough (a pod is, by itself) it would
+    begin with more than a peer remembers that was away when the newest was told."""
+    alone = Alone()
+    alone.appear(1)
+    alone.member.receive(PEER, WentBack(alone.seat.start, alone.seat.replica.flushes + 1))
+    with pytest.raises(VolumeWentBack) as told:
+        alone.member.turn(alone.now, 0)
+    for _ in range(2):
+        with pytest.raises(VolumeWentBack, match=str(told.value)[:40]):
+            open_identity(alone.engine, CLUSTER, 0, 1)
 
 
 def test_who_holds_all_that_somebody_remembers_goes_on() -> None:
