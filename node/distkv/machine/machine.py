@@ -37,7 +37,9 @@ from distkv.machine.snapshot import check_not_installing, is_installing
 from distkv.machine.writes import VALUE_ID_AT, execute
 from distkv.storage.base import Engine, StorageOperation, Table
 
-FORMAT = 1
+FORMAT = 2
+LEAP_MS = 60_000
+"""Log time that passes between two entries counts no more than this for idempotency keys."""
 _new = tuple.__new__
 _APPLIED = OutcomeKind.APPLIED
 _REFUSED = OutcomeKind.REFUSED
@@ -63,6 +65,9 @@ class Machine:
         self.applied = 0
         self.barrier = Ballot(0, 0, 0)
         self.log_time_ms = 0
+        self._steady_ms = 0
+        """Log time without what a leader's clock leapt ahead: what idempotency keys live by,
+        whose clients may still try again however a clock jumped."""
         self._drained = -1
         self._sessions_due = 0
         self._rows: Rows[bytes] = Rows(self._engine, Table.STATE, _same, _same)
@@ -110,7 +115,7 @@ class Machine:
         version, *head = msgpack.unpackb(raw, use_list=False)
         if version != FORMAT:
             raise c.UnknownEntry(f"the state has format {version}, this version reads {FORMAT}")
-        self.applied, self.log_time_ms, revision, rows, once, barrier = head
+        self.applied, self.log_time_ms, revision, rows, once, barrier, self._steady_ms = head
         self.barrier = Ballot(*barrier)
         self.membership.load()
         self.keyspace.revision, self.keyspace.rows = revision, rows
@@ -148,6 +153,7 @@ class Machine:
         # From here on nothing may fail: a half applied entry is never drained.
         self._broken = True
         if stamp > self.log_time_ms:
+            self._steady_ms = self._steady_at(stamp)
             self.log_time_ms = self.keyspace.log_time_ms = stamp
         if kind == c.BATCH:
             self._apply_batch(slot, batch)
@@ -159,6 +165,9 @@ class Machine:
         self._sessions.end_entry(slot)
         self.applied = slot
         self._broken = False
+
+    def _steady_at(self, stamp_ms: int) -> int:
+        return self._steady_ms + min(stamp_ms - self.log_time_ms, LEAP_MS)
 
     def _read_ahead(self, batch: list[Fields], log_time_ms: int) -> None:
         """Meet rotten rows before anything is changed. Raises CorruptRow: apply it later."""
@@ -215,7 +224,7 @@ class Machine:
     def _write_once(
         self, slot: int, key: bytes, sequence: int, mutations: tuple[Fields, ...]
     ) -> tuple[OutcomeKind, object]:
-        stored = self._once.find(key, self.log_time_ms)
+        stored = self._once.find(key, self._steady_ms)
         if stored is not None:
             if stored.sequence == sequence:
                 return stored.kind, stored.detail
@@ -226,7 +235,7 @@ class Machine:
             return _REFUSED, "sessions"
         decision = execute(mutations, slot, self.barrier, self.membership, self.keyspace)
         if decision[0] not in NOT_CONSUMED:
-            self._once.store(key, sequence, *decision, self.log_time_ms)
+            self._once.store(key, sequence, *decision, self._steady_ms)
         return decision
 
     def _boot(self, command: Fields) -> None:
@@ -265,7 +274,7 @@ class Machine:
 
     def _tick(self, command: Fields) -> None:
         self.keyspace.expire()
-        self._once.expire(self.log_time_ms)
+        self._once.expire(self._steady_ms)
         self._sessions.expire(self.log_time_ms)
 
     def _form(self, command: Fields) -> None:
@@ -313,6 +322,7 @@ class Machine:
                 keyspace.rows,
                 self._once.count,
                 self.barrier,
+                self._steady_ms,
             )
         )
         return head
@@ -364,13 +374,16 @@ class Machine:
         return self.keyspace.first_expiry_ms()
 
     def due(self, wall_ms: int) -> bool:
-        """Whether a tick stamped `wall_ms` would remove anything (keys, sessions)."""
+        """Whether a tick stamped `wall_ms` would remove anything (keys, sessions), or is needed
+        for the time of idempotency keys to go on."""
         first = self.keyspace.first_expiry_ms()
         if first is not None and first <= wall_ms:
             return True
         once = self._once.next_expiry_ms()
-        if once is not None and once <= wall_ms:
-            return True
+        if once is not None:
+            idle = wall_ms - self.log_time_ms >= LEAP_MS
+            if idle or once <= self._steady_at(wall_ms):
+                return True
         # Uses only move a session's end away, so an old answer stays a lower bound.
         if wall_ms < self._sessions_due:
             return False

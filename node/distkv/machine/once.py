@@ -1,4 +1,8 @@
-"""Idempotency keys: sessions of a single write that open with it and end by log time.
+"""Idempotency keys: sessions of a single write that open with it and end by time.
+
+All times here are the machine's steady ones, log time without leaps: a leader's clock that
+jumps ahead must not end a key whose client may still try again, or of whose command a copy is
+still on its way.
 
 There may be very many of them, so they are rows only, never objects in memory:
     b"i" + session             -> (format, ends, sequence, kind, detail)

@@ -250,6 +250,45 @@ def test_an_expired_idempotency_key_is_forgotten_even_without_a_tick() -> None:
     assert len(world.engine.keys(Table.STATE, b"i", b"k", 10)) == 2
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("ticked", [False, True])
+def test_a_clock_that_leaps_ahead_does_not_end_an_idempotency_key(
+    restart: bool, ticked: bool
+) -> None:
+    """A second copy of the command, or its client's next try, would be applied once more."""
+    world = World()
+    write = command(1, session=KEY, implicit=True)
+    first = world.commands(write)
+    life = world.machine.options.once_life_ms
+    world.now += 2 * life
+    if ticked:
+        world.tick()
+    if restart:
+        world.reload()
+    assert world.commands(write) == first
+    assert number(world) == 1
+    # That clock is put right, and the time of the key goes on when the others reach it.
+    world.now -= life
+    world.tick()
+    assert world.commands(write) == first
+
+
+def test_an_idempotency_key_ends_while_nothing_else_happens() -> None:
+    """Ticks let its time go on; each counts for a minute at most."""
+    world = World()
+    world.commands(command(1, session=KEY, implicit=True))
+    began, ticks = world.now, 0
+    while world.engine.keys(Table.STATE, b"i", b"k", 1):
+        world.now += 1000
+        if world.machine.due(world.now):
+            world.tick()
+            ticks += 1
+    life = world.machine.options.once_life_ms
+    assert life <= world.now - began <= life + 2000
+    assert ticks <= life // 60_000 + 1
+    assert not world.machine.due(2**50)
+
+
 def test_an_idempotency_key_keeps_old_values_and_refusals_do_not_use_it_up() -> None:
     world = World()
     world.results(Put(b"n", b"7"))
