@@ -381,8 +381,8 @@ class Machine:
             return True
         once = self._once.next_expiry_ms()
         if once is not None:
-            idle = wall_ms - self.log_time_ms >= LEAP_MS
-            if idle or once <= self._steady_at(wall_ms):
+            still = wall_ms - self.log_time_ms >= LEAP_MS
+            if still or once <= self._steady_at(wall_ms):
                 return True
         # Uses only move a session's end away, so an old answer stays a lower bound.
         if wall_ms < self._sessions_due:
