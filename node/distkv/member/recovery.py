@@ -199,6 +199,10 @@ class Recovery:
         hard.load(engine)
         hard.promised = max(hard.promised, machine.barrier)
         hard.write(machine.applied)
+        known = machine.membership.boots.get(identity.incarnation)
+        if known is not None and known.boot > identity.boot:
+            # A volume that went back must not be an earlier process of its own once more.
+            identity = identity._replace(boot=known.boot)
         return [
             DeleteRange(Table.LOG, b"", _END),
             # Whose directory is older than it was is no matter any more: this is a new beginning.

@@ -19,6 +19,7 @@ from distkv.member.identity import (
     founding_row,
     identity_row,
     load_founding,
+    open_identity,
     read_identity,
 )
 from distkv.member.messages import Founding
@@ -177,6 +178,18 @@ def test_volumes_of_different_moments_are_no_quorum() -> None:
         assert not again.went_back(survivors(*whole))
     with pytest.raises(CannotRecover, match="5 of 5 members are left"):
         Recovery(survivors(*whole))
+
+
+def test_a_volume_that_went_back_does_not_start_as_a_boot_that_was() -> None:
+    """Its sessions and value ids would be those of an earlier process: writes that take an
+    earlier one's answer, values that take an earlier one's name."""
+    booted = entries.batch(5, [c.pack_boot(103, 3, 7)])
+    one, two = directory(0, 4, {5: (BALLOT, booted)}), directory(3, 2)
+    recovery = Recovery(survivors(one, two))
+    recovery.carry_out(fresh(recovery), NEW)
+    identity = open_identity(two, CLUSTER, 3, 0)
+    assert identity.boot > Machine.load(two).membership.boots[103].boot == 7
+    assert open_identity(one, CLUSTER, 0, 0).boot == 2
 
 
 def test_one_volume_that_went_back_is_replaced_not_recovered_from() -> None:
