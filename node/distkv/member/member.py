@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from distkv.errors import BadRequest, DiskFull, NotFormed, ShuttingDown
+from distkv.ids import Member as Seated
 from distkv.kernel import Future, Kernel
 from distkv.member.formation import check_founding, may_found
 from distkv.member.identity import (
@@ -104,6 +105,13 @@ class Member:
         self._next_greeting = 0.0
         if self.seat is not None:
             self.seat.set_disk_full(full)
+
+    def is_member(self, ordinal: int, incarnation: int) -> bool:
+        """Whether a layout that lives has it, as far as this node knows."""
+        seat = self.seat
+        return (
+            seat is not None and Seated(ordinal, incarnation) in seat.machine.membership.everybody
+        )
 
     def write_refused(self) -> None:
         """A batch waits for space. A snapshot must not come before it: rows of the older state

@@ -149,6 +149,7 @@ class NodeProcess:
         except OSError as error:
             raise OSError(f"listen.peers = {address}: {error.strerror or error}") from error
         endpoint = self.endpoint
+        endpoint.hub.seated = self.member.is_member
         self.member.on_identity = lambda known: endpoint.set_identity(Identity(*known))
         self.driver.attach(self.endpoint)
         self._take_peers(config)

@@ -89,6 +89,8 @@ class _Line:
             network.options,
             network.rng.choice((24 * 1024, 1 << 20)),
         )
+        assert host.member is not None
+        self.hub.seated = host.member.is_member
         self._timer_at = float("inf")
         self._flush_due = False
         for other in range(len(network.datagrams.addresses)):

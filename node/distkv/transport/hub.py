@@ -8,7 +8,7 @@ a pair may greet at once; the result is one connection:
 - an incoming connection takes effect, and replaces an older one, only when the initiator has
   proved with a first data datagram that it knows the keys of this very handshake.
 - a restarted peer (a higher boot) replaces its old self so; a lower boot than seen is refused,
-  and so is another incarnation at a seat whose present holder is heard.
+  and so is another incarnation at a seat whose present holder is heard, but for the member.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Hub:
         self._entropy = entropy
         self._options = options
         self._socket_buffer = socket_buffer
+        self.seated: Callable[[int, int], bool] = lambda ordinal, incarnation: False
+        """Whether this incarnation is the member at that ordinal, as far as is known here."""
         self._peers: dict[int, Peer] = {}
         self._connections: dict[int, Peer] = {}
         self._half_open: dict[int, HalfOpen] = {}
@@ -268,9 +270,18 @@ class Hub:
         if (
             peer.session is not None
             and now < peer.session.last_heard + 2 * self._options.ping_interval
+            and not self._comes_before(who, peer.session.peer)
         ):
             return handshake.SEAT_TAKEN
         return handshake.ACCEPTED
+
+    def _comes_before(self, who: Identity, holder: Identity) -> bool:
+        """A member need not wait until a stranger at its seat is silent: who was replaced may
+        live on for ever, and without its successor no quorum be left."""
+        seated = self.seated
+        return seated(who.ordinal, who.incarnation) and not seated(
+            holder.ordinal, holder.incarnation
+        )
 
     def _hello(self, datagram: bytes, address: Address, now: float) -> None:
         key = self._keys.find(handshake.hello_key_name(datagram))

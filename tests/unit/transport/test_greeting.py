@@ -88,6 +88,23 @@ def test_another_incarnation_takes_a_seat_only_when_its_holder_is_silent() -> No
     world.run(lambda: one.hub.connected(1) == joiner.hub.identity, 5)
 
 
+def test_a_member_takes_its_seat_from_a_stranger_that_lives_on() -> None:
+    """Who was replaced, but is only cut off from its owner, may keep its connections for ever."""
+    world = World(4)
+    one, replaced = world.pair()
+    member = world.add(1, incarnation=77, address="node-1-new")
+    member.hub.set_peer(0, one.address, world.now)
+    world.run(lambda: "seat_taken" in one.handler.kinds())
+    assert one.hub.connected(1) == replaced.hub.identity
+    one.hub.seated = lambda ordinal, incarnation: (ordinal, incarnation) == (1, 77)
+    world.run(lambda: one.hub.connected(1) == member.hub.identity, 5)
+    ups = len(one.handler.up)
+    world.spend(3)
+    assert one.hub.connected(1) == member.hub.identity
+    assert len(one.handler.up) == ups, "the stranger does not get it back"
+    assert "seat_taken" in replaced.handler.kinds()
+
+
 @pytest.mark.parametrize(
     ("other", "kind"),
     [
