@@ -160,16 +160,21 @@ class Member:
         if seat is None or message.start != seat.start:
             return  # meant for another directory, which sat here a moment ago
         if message.flushes > seat.replica.flushes:
-            reason = (
+            self.went_back(
                 f"node {peer.ordinal} was told of {message.flushes} flushes of this data "
-                f"directory, which started with {seat.replica.flushes}: it was restored "
-                "from a snapshot or a backup, or lost the end of its log. It has forgotten "
-                "promises that others count on, so this node must not go on with it: wipe "
-                "the directory and replace the node (distkv admin replace --help)"
+                f"directory, which started with {seat.replica.flushes}"
             )
-            self.fatal(VolumeWentBack(reason))
-            with suppress(StorageFull):  # then whoever told it will tell it again
-                self.engine.write([Put(Table.META, WENT_BACK, reason.encode())])
+
+    def went_back(self, proof: str) -> None:
+        """This directory was a later one before: the node halts, and never starts on it again."""
+        reason = (
+            f"{proof}: it was restored from a snapshot or a backup, or lost the end of its log. "
+            "It has forgotten promises that others count on, so this node must not go on with "
+            "it: wipe the directory and replace the node (distkv admin replace --help)"
+        )
+        self.fatal(VolumeWentBack(reason))
+        with suppress(StorageFull):  # then it will be found out again
+            self.engine.write([Put(Table.META, WENT_BACK, reason.encode())])
 
     def peer_up(self, peer: Identity) -> None:
         """The transport has a new connection to this peer."""

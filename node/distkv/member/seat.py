@@ -358,6 +358,11 @@ class Seat:
 
     def _check_boot(self) -> None:
         known = self.machine.membership.boots.get(self.member.incarnation)
+        if known is not None and known.boot > self.boot:
+            self.owner.went_back(
+                f"boot {known.boot} of this data directory is in the log, and this is boot "
+                f"{self.boot}"
+            )
         if not self.booted and known is not None and known.boot == self.boot:
             self.booted = True
             self.clients.booted()

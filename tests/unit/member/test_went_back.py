@@ -8,6 +8,7 @@ from unit.member.alone import CLUSTER, HEALTHY, Alone
 from distkv.core.messages import Prepare
 from distkv.ids import Ballot
 from distkv.ids import Member as Seat
+from distkv.machine.commands import pack_boot
 from distkv.member.identity import VolumeWentBack, open_identity
 from distkv.member.messages import WentBack
 from distkv.storage.memory import MemoryEngine
@@ -88,6 +89,17 @@ def test_who_was_told_so_once_never_starts_again() -> None:
     for _ in range(2):
         with pytest.raises(VolumeWentBack, match=str(told.value)[:40]):
             open_identity(alone.engine, CLUSTER, 0, 1)
+
+
+def test_whose_later_boot_is_in_the_log_halts() -> None:
+    """Nobody may remember what it flushed; but the log has what it did since."""
+    alone = Alone()
+    assert alone.seat.boot == 1
+    assert alone.seat.replica.propose([pack_boot(100, 0, 2)])
+    with pytest.raises(VolumeWentBack, match="boot 2 of this data directory is in the log"):
+        alone.step(0.2)
+    with pytest.raises(VolumeWentBack):
+        open_identity(alone.engine, CLUSTER, 0, 1)
 
 
 def test_who_holds_all_that_somebody_remembers_goes_on() -> None:
