@@ -74,17 +74,37 @@ def reason_of(status: int, raw: bytes) -> tuple[str, str]:
         return "", text or http.client.responses.get(status, f"status {status}")
 
 
+def _unanswered(address: str, error: Exception) -> Failure:
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
+        text = (
+            f"{address} answers, but not in HTTP: {str(error).strip()[:60]!r}. Is that the port of "
+            "RESP? That of HTTP is the next one in laptop mode"
+        )
+    else:
+        reason = str(error) or type(error).__name__
+        text = f"no answer from {address}: {reason}. Is a node or gateway there?"
+    return Failure(f"{text} (--server, DISTKV_SERVER)", EXIT_UNREACHABLE)
+
+
+def server_of(address: str) -> tuple[str, int]:
+    """(host, port) of what --server may be. Raises Failure."""
+    try:
+        parts = urlsplit(address if "//" in address else f"http://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme != "http" or parts.path.strip("/") or parts.query:
+        raise Failure(f"--server {address}: give http://host:port", EXIT_USAGE)
+    return host, 80 if port is None else port
+
+
 class Client:
     """Connection to one server; `address` is an http URL."""
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address if "//" in address else f"http://{address}")
-        if parts.scheme != "http" or not parts.hostname:
-            raise Failure(f"--server {address}: give http://host:port", EXIT_USAGE)
-        self.address = f"{parts.hostname}:{parts.port or 80}"
-        self._connection = http.client.HTTPConnection(
-            parts.hostname, parts.port or 80, timeout=TIMEOUT_SECONDS
-        )
+        host, port = server_of(address)
+        self.address = f"{host}:{port}"
+        self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
 
     def request(
         self,
@@ -101,12 +121,7 @@ class Client:
                 return response
             raw = response.read()
         except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
-            raise Failure(
-                f"no answer from {self.address}: {reason}. Is a node or gateway there? "
-                "(--server, DISTKV_SERVER)",
-                EXIT_UNREACHABLE,
-            ) from None
+            raise _unanswered(self.address, error) from None
         code, message = reason_of(response.status, raw)
         exit_code = _EXITS.get(response.status, EXIT_FAILED)
         if code == "outcome_unknown":

@@ -179,7 +179,7 @@ class Demo:
             ):
                 await export_files(remote, PREFIX, target, PARALLEL)
             # Hash what is on the disk now, not what passed through.
-            found = {source.name: digest_of(source.path) for source in find_files(target)}
+            found = {source.name: digest_of(source.path) for source in find_files(target).sources}
         return differences(digests, found)
 
     # -- healing
@@ -244,7 +244,7 @@ class Demo:
 
     async def run(self) -> bool:
         """The whole demo; whether every byte was right."""
-        sources = find_files(self.files, NOT_STANDARD)
+        sources = find_files(self.files, NOT_STANDARD).sources
         if not sources:
             raise Failure(f"{self.files} has no files that can be read")
         total = sum(source.size for source in sources)

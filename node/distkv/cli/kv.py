@@ -11,7 +11,7 @@ from typing import IO
 import click
 
 from distkv.cli.client import DEFAULT_SERVER, READ_BYTES, Client, key_of, key_path
-from distkv.cli.exits import EXIT_CODES, EXIT_DIFFERENT, Failure
+from distkv.cli.exits import EXIT_CODES, EXIT_DIFFERENT, EXIT_FAILED, Failure
 
 SERVER = click.option(
     "--server",
@@ -30,7 +30,7 @@ PARALLEL = click.option(
 )
 PATIENCE = click.option(
     "--patience",
-    type=float,
+    type=click.FloatRange(0),
     default=60.0,
     show_default=True,
     help="Seconds to go on asking when the store refuses for now.",
@@ -42,13 +42,31 @@ def kv() -> None:
     """Read and write keys; import and export directories."""
 
 
+def _key(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not value:
+        raise click.BadParameter("an empty key has no URL; over RESP it may be used")
+    return value
+
+
+def _version(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (value.isascii() and value.isdecimal()):
+        raise click.BadParameter(
+            f"{value!r} is no version: give the number that `distkv kv set` or `scan --json` showed"
+        )
+    return value
+
+
+KEY = click.argument("key", callback=_key)
+
+
 @kv.command()
-@click.argument("key")
+@KEY
 @SERVER
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File; default stdout.")
 def get(key: str, server: str, output: Path | None) -> None:
     """Write the value of KEY to stdout. Exit code 3 if it is not there."""
     response = Client(server).request("GET", key_path(key))
+    # Opened only now: without an answer a file that is there stays as it was.
     target = output.open("wb") if output is not None else sys.stdout.buffer
     while piece := response.read(READ_BYTES):
         target.write(piece)
@@ -56,11 +74,11 @@ def get(key: str, server: str, output: Path | None) -> None:
 
 
 @kv.command("set")
-@click.argument("key")
+@KEY
 @click.argument("value", required=False)
 @click.option("-f", "--file", type=click.File("rb"), help="Read the value from a file; - is stdin.")
 @click.option("--if-absent", is_flag=True, help="Only if KEY is not there.")
-@click.option("--if-version", help="Only if KEY has this version (ETag).")
+@click.option("--if-version", callback=_version, help="Only if KEY has this version (ETag).")
 @SERVER
 @JSON
 def set_(
@@ -72,7 +90,9 @@ def set_(
     server: str,
     as_json: bool,
 ) -> None:
-    """Set KEY to VALUE. Exit code 4 if the condition was not met."""
+    """Set KEY to VALUE and print its new version. Exit code 4 if the condition was not met."""
+    if if_absent and if_version is not None:
+        raise click.UsageError("give either --if-absent or --if-version")
     if value is not None and file is None:
         data = value.encode("utf-8", "surrogateescape")
     elif file is not None and value is None:
@@ -83,7 +103,8 @@ def set_(
     response = Client(server).request("PUT", key_path(key), data, headers)
     version = (response.getheader("ETag") or "").strip('"')
     response.read()
-    click.echo(json.dumps({"key": key, "version": version}) if as_json else version)
+    # A number, as in a listing.
+    click.echo(json.dumps({"key": key, "version": int(version)}) if as_json else version)
 
 
 def _condition(if_absent: bool, if_version: str | None) -> dict[str, str]:
@@ -96,11 +117,11 @@ def _condition(if_absent: bool, if_version: str | None) -> dict[str, str]:
 
 
 @kv.command()
-@click.argument("key")
-@click.option("--if-version", help="Only if KEY has this version (ETag).")
+@KEY
+@click.option("--if-version", callback=_version, help="Only if KEY has this version (ETag).")
 @SERVER
 def delete(key: str, if_version: str | None, server: str) -> None:
-    """Remove KEY."""
+    """Remove KEY. Exit code 3 if it is not there, 4 if it has another version."""
     Client(server).request("DELETE", key_path(key), None, _condition(False, if_version)).read()
 
 
@@ -114,7 +135,11 @@ def delete(key: str, if_version: str | None, server: str) -> None:
 def scan(
     prefix: str, start: str | None, end: str | None, limit: int | None, server: str, as_json: bool
 ) -> None:
-    """List the keys that begin with PREFIX, in order; --json: one object a line."""
+    """List the keys that begin with PREFIX.
+
+    In order; --json gives one object a line. A key of bytes that are not UTF-8 is in base64 there,
+    with "encoding" saying so.
+    """
     for entry in Client(server).scan(prefix, start, end, limit):
         if as_json:
             click.echo(json.dumps(entry))
@@ -144,12 +169,18 @@ def import_(
     patience: float,
     as_json: bool,
 ) -> None:
-    """Store every file below DIRECTORY under its relative path."""
+    """Store every file below DIRECTORY under its relative path.
+
+    Exit code 1 if some cannot be read; the others are stored all the same. What is no regular
+    file, and links to directories, are named and left out.
+    """
     from distkv.cli.progress import showing
     from distkv.cli.transfer import connect, find_files, import_files
 
     target = listing or Path(f"{directory.resolve().name}.sha256")
-    sources = find_files(directory)
+    sources, unreadable, others = find_files(directory)
+    for line in unreadable + others:
+        click.echo(f"left out: {line}", err=True)
 
     async def run() -> dict[str, object]:
         async with connect(server, parallel, patience) as remote:
@@ -159,8 +190,10 @@ def import_(
             tally = remote.tally
             return {"files": tally.files, "bytes": tally.bytes, "skipped": tally.skipped}
 
-    summary = asyncio.run(run()) | {"listing": str(target)}
+    summary = asyncio.run(run()) | {"listing": str(target), "unreadable": unreadable}
     click.echo(json.dumps(summary) if as_json else f"digests are in {target}")
+    if unreadable:
+        raise Failure(f"{len(unreadable)} files or directories cannot be read", EXIT_FAILED)
 
 
 @kv.command()
@@ -184,7 +217,12 @@ def export(
     patience: float,
     as_json: bool,
 ) -> None:
-    """Write every key to a file below DIRECTORY; exit code 6 if a digest differs."""
+    """Write every key to a file below DIRECTORY.
+
+    Exit code 6 if a digest differs, and if a key has no file: one that is no path (such as
+    "a//b", or "a/b" beside "a"), or whose value is lost. These are named, the others written.
+    Times of expiry are not exported.
+    """
     from distkv.cli.progress import showing
     from distkv.cli.transfer import connect, differences, export_files, read_listing
 
@@ -201,7 +239,9 @@ def export(
         click.echo(json.dumps(summary))
     for line in problems + wrong:
         click.echo(line, err=True)
-    if wrong:
-        raise Failure(f"{len(wrong)} files are not as the listing says", EXIT_DIFFERENT)
+    failures = [f"{len(problems)} keys have no file"] if problems else []
+    failures += [f"{len(wrong)} files are not as the listing says"] if wrong else []
+    if failures:
+        raise Failure("; ".join(failures), EXIT_DIFFERENT)
     if listing is not None and not as_json:
         click.echo(f"all {len(digests)} files are as the listing says")

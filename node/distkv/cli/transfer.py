@@ -2,17 +2,22 @@
 
 A file's key is a prefix and its path relative to the directory, with "/" between the parts.
 The listing has the format of `sha256sum`: one line "digest  path" for each file, appended
-once the store acknowledged it; with it an import that was broken off goes on where it was.
+once the store acknowledged it; with it an import that was broken off goes on where it was. It
+does not say of which store and prefix it is, and values change: so what is listed is read back,
+and sent again unless it is there as it should be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import random
+import re
 import secrets
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -21,7 +26,15 @@ from typing import NamedTuple, TextIO
 import aiohttp
 from yarl import URL
 
-from distkv.cli.client import Page, key_of, key_path, list_path, parse_page, reason_of
+from distkv.cli.client import (
+    Page,
+    key_of,
+    key_path,
+    list_path,
+    parse_page,
+    reason_of,
+    server_of,
+)
 from distkv.cli.exits import EXIT_UNREACHABLE, Failure
 
 PIECE_BYTES = 256 * 1024
@@ -30,10 +43,16 @@ WHOLE_BYTES_MAX = 1024 * 1024
 PAGE_KEYS = 1000
 RETRY_STATUS = frozenset({429, 503, 504, 507})
 BACKOFF_SECONDS_MAX = 1.0
+GONE = frozenset({"data_lost", "corrupt"})
+"""Refusals that speak of one value only."""
+NO_PLACE = frozenset(
+    {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+)
+"""Errors that speak of one path only, such as that of the key a/b where a file a is."""
 
 
 class Tally:
-    """How far a transfer is; `problems` are files that could not be done."""
+    """How far a transfer is; `problems` are keys that could not be exported, with the reason."""
 
     def __init__(self) -> None:
         self.files = 0
@@ -52,20 +71,47 @@ class Source(NamedTuple):
     size: int
 
 
-def find_files(directory: Path, without: frozenset[str] = frozenset()) -> list[Source]:
-    """Every regular file below `directory` that can be read, by name; links to files count.
+class Found(NamedTuple):
+    """What is below a directory. `unreadable`: files and directories that this user may not read;
+    `others`: what is no file (devices, broken links) and links to directories; each by name with
+    the reason."""
+
+    sources: list[Source]
+    unreadable: list[str]
+    others: list[str]
+
+
+def find_files(directory: Path, without: frozenset[str] = frozenset()) -> Found:
+    """Every regular file below `directory`, by name; links to files count.
 
     `without`: names of directories that are left out, with all below.
     """
-    found = []
-    for root, directories, names in os.walk(directory):
+    found = Found([], [], [])
+
+    def named(path: Path) -> str:
+        return path.relative_to(directory).as_posix()
+
+    def refused(error: OSError) -> None:
+        found.unreadable.append(f"{named(Path(error.filename))}: {error.strerror}")
+
+    for root, directories, names in os.walk(directory, onerror=refused):
         directories[:] = sorted(set(directories) - without)
-        for name in names:
-            path = Path(root) / name
-            if path.is_file() and os.access(path, os.R_OK):
-                relative = path.relative_to(directory).as_posix()
-                found.append(Source(path, relative, path.stat().st_size))
-    return sorted(found, key=lambda source: source.name)
+        links = [name for name in directories if (Path(root) / name).is_symlink()]
+        found.others.extend(f"{named(Path(root) / name)}: a link to a directory" for name in links)
+        for path in (Path(root) / name for name in names):
+            try:
+                status = path.stat()
+            except OSError as error:
+                found.others.append(f"{named(path)}: {error.strerror}")
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                found.others.append(f"{named(path)}: no regular file")
+            elif not os.access(path, os.R_OK):
+                found.unreadable.append(f"{named(path)}: {os.strerror(errno.EACCES)}")
+            else:
+                found.sources.append(Source(path, named(path), status.st_size))
+    found.sources.sort(key=lambda source: source.name)
+    return found
 
 
 def digest_of(path: Path) -> str:
@@ -74,14 +120,29 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+_UNESCAPES = {escaped: plain for plain, escaped in _ESCAPES.items()}
+
+
+def listing_line(digest: str, name: str) -> str:
+    """A line of a listing, without its end. As `sha256sum` does it, one whose name has to be
+    escaped begins with a backslash."""
+    escaped = "".join(_ESCAPES.get(character, character) for character in name)
+    return f"{chr(92) if escaped != name else ''}{digest}  {escaped}"
+
+
 def read_listing(path: Path) -> dict[str, str]:
-    """name -> digest; a line that was cut off by a crash is left out."""
+    """name -> digest; a line that was cut off by a crash is left out. Raises OSError."""
     known = {}
+    text = ""
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(errors="surrogateescape").splitlines(keepends=True):
-            digest, separator, name = line.partition("  ")
-            if separator and line.endswith("\n") and len(digest) == 64:
-                known[name.removesuffix("\n")] = digest
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    for line in text.split("\n")[:-1]:
+        digest, separator, name = line.removeprefix("\\").partition("  ")
+        if line.startswith("\\"):
+            name = re.sub(r"\\[\\nr]", lambda found: _UNESCAPES[found[0]], name)
+        if separator and len(digest) == 64:
+            known[name] = digest
     return known
 
 
@@ -115,9 +176,13 @@ class Remote:
         await self._persist(attempt, key)
 
     async def get(self, key: str, path: Path) -> str:
-        """Write a value to a file; returns its SHA-256. Raises Failure."""
+        """Write a value to a file; returns its SHA-256. Raises Failure, OSError."""
+        counted = 0
 
         async def attempt() -> bytes:
+            nonlocal counted
+            self.tally.bytes -= counted
+            counted = 0
             digest = hashlib.sha256()
             async with self._session.get(self._url(key)) as response:
                 if response.status >= 300:
@@ -126,10 +191,30 @@ class Remote:
                     async for piece in response.content.iter_chunked(PIECE_BYTES):
                         digest.update(piece)
                         file.write(piece)
+                        counted += len(piece)
                         self.tally.bytes += len(piece)
             return digest.hexdigest().encode()
 
         return (await self._persist(attempt, key)).decode()
+
+    async def digest(self, key: str) -> str | None:
+        """SHA-256 of the value that the store has; None if it has none. Raises Failure."""
+
+        async def attempt() -> bytes:
+            digest = hashlib.sha256()
+            async with self._session.get(self._url(key)) as response:
+                if response.status >= 300:
+                    await _checked(response)
+                async for piece in response.content.iter_chunked(PIECE_BYTES):
+                    digest.update(piece)
+            return digest.hexdigest().encode()
+
+        try:
+            return (await self._persist(attempt, key)).decode()
+        except Refused as refusal:
+            if refusal.code == "not_found" or refusal.code in GONE:
+                return None
+            raise
 
     async def page(self, prefix: str, cursor: str) -> Page:
         """Part of a listing, from the cursor of the one before. Raises Failure."""
@@ -169,6 +254,14 @@ class _Again(Exception):
     """The store refused for now."""
 
 
+class Refused(Failure):
+    """The store refused a key, for the reason `code`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}" if code else message)
+        self.code = code
+
+
 async def _checked(response: aiohttp.ClientResponse) -> bytes:
     raw = await response.read()
     if response.status < 300:
@@ -176,7 +269,7 @@ async def _checked(response: aiohttp.ClientResponse) -> bytes:
     code, message = reason_of(response.status, raw)
     if response.status in RETRY_STATUS:
         raise _Again(f"{code}: {message}")
-    raise Failure(f"{code}: {message}" if code else message)
+    raise Refused(code, message)
 
 
 def _body(path: Path, size: int) -> bytes | AsyncIterator[bytes]:
@@ -201,11 +294,13 @@ async def _pieces(path: Path, size: int) -> AsyncIterator[bytes]:
 
 @contextlib.asynccontextmanager
 async def connect(address: str, parallel: int, patience: float) -> AsyncIterator[Remote]:
-    """A store at `address`, for up to `parallel` requests at a time."""
+    """A store at `address`, for up to `parallel` requests at a time. Raises Failure."""
+    host, port = server_of(address)
+    url = str(URL.build(scheme="http", host=host, port=port))
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30)
     connector = aiohttp.TCPConnector(limit=parallel)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        yield Remote(session, address, patience)
+        yield Remote(session, url, patience)
 
 
 async def _in_parallel(
@@ -229,20 +324,25 @@ async def import_files(
     listing: Path,
     parallel: int,
 ) -> dict[str, str]:
-    """Store every source; returns name -> digest of all. Raises Failure for the first refusal."""
+    """Store every source; returns name -> digest of all.
+
+    Raises Failure for the first refusal, OSError if the listing cannot be written.
+    """
     known = read_listing(listing)
     digests: dict[str, str] = {}
-    with listing.open("a", errors="surrogateescape") as log:
+    with listing.open("a", encoding="utf-8", errors="surrogateescape", newline="") as log:
         _end_torn_line(listing, log)
 
         async def one(source: Source) -> None:
-            digest = digest_of(source.path)
-            if known.get(source.name) == digest:
+            digest, key = digest_of(source.path), prefix + source.name
+            listed = known.get(source.name) == digest
+            if listed and await remote.digest(key) == digest:
                 remote.tally.skipped += 1
             else:
-                await remote.put(prefix + source.name, source.path, source.size)
-                log.write(f"{digest}  {source.name}\n")
-                log.flush()
+                await remote.put(key, source.path, source.size)
+                if not listed:
+                    log.write(f"{listing_line(digest, source.name)}\n")
+                    log.flush()
             digests[source.name] = digest
             remote.tally.files += 1
             remote.tally.bytes += source.size
@@ -255,17 +355,31 @@ async def import_files(
 async def export_files(
     remote: Remote, prefix: str, directory: Path, parallel: int
 ) -> dict[str, str]:
-    """Write every key with the prefix to a file; returns name -> digest. Raises Failure."""
+    """Write every key with the prefix to a file; returns name -> digest.
+
+    A key that has no path or no value any more is named in the tally's problems, and the others
+    go on. Raises Failure.
+    """
     digests: dict[str, str] = {}
 
     async def one(key: str) -> None:
         name = key.removeprefix(prefix)
-        path = _place(directory, name)
-        if path is None:
-            remote.tally.problems.append(f"{key!r} is no path below the directory: left out")
-            return
-        digests[name] = await remote.get(key, path)
-        remote.tally.files += 1
+        try:
+            digests[name] = await remote.get(key, _place(directory, name))
+        except Refused as refusal:
+            if refusal.code == "not_found":
+                return  # it was deleted, or expired, since it was listed
+            if refusal.code not in GONE:
+                raise
+            remote.tally.problems.append(f"{key!r}: {refusal}")
+        except _NoPlace as reason:
+            remote.tally.problems.append(f"{key!r}: left out: {reason}")
+        except OSError as error:
+            if error.errno not in NO_PLACE:
+                raise
+            remote.tally.problems.append(f"{key!r}: left out: {error.strerror}")
+        else:
+            remote.tally.files += 1
 
     cursor = ""
     while True:
@@ -277,12 +391,20 @@ async def export_files(
         cursor = page.cursor
 
 
-def _place(directory: Path, name: str) -> Path | None:
-    """Where a value goes, its folders made; None if that would not be below `directory`."""
+class _NoPlace(Exception):
+    """The key names no path below the directory; says why."""
+
+
+def _place(directory: Path, name: str) -> Path:
+    """Where a value goes, its folders made. Raises _NoPlace, OSError.
+
+    Only names that are their own normal form: a//b and a/./b would end in the file of a/b.
+    """
+    if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise _NoPlace("it is no path below the directory")
     path = directory / name
-    root = directory.resolve()
-    if not name or name.endswith("/") or not path.resolve().is_relative_to(root):
-        return None
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise _NoPlace("a link leads out of the directory")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from distkv.cli.client import key_of, key_path, list_path
 from distkv.cli.transfer import (
+    _NoPlace,
     _place,
     differences,
     digest_of,
     find_files,
+    listing_line,
     read_listing,
 )
 
@@ -22,12 +26,29 @@ def test_every_readable_file_is_found_by_its_relative_name(tmp_path: Path) -> No
     (tmp_path / "b" / "link").symlink_to(tmp_path / "a")
     (tmp_path / "broken").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").symlink_to(tmp_path / "b")
     found = find_files(tmp_path)
-    assert [(source.name, source.size) for source in found] == [
+    assert [(source.name, source.size) for source in found.sources] == [
         ("a", 0),
         ("b/c/deep", 3),
         ("b/link", 0),
     ]
+    assert found.unreadable == []
+    assert sorted(found.others) == [
+        "broken: No such file or directory",
+        "folder: a link to a directory",
+        "pipe: no regular file",
+    ]
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "open").write_bytes(b"x")
+    # The superuser may read everything, so the mode of the file would show nothing.
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "secret")
+    found = find_files(tmp_path)
+    assert [source.name for source in found.sources] == ["open"]
+    assert found.unreadable == ["secret: Permission denied"]
 
 
 def test_a_listing_is_what_sha256sum_reads_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
@@ -39,6 +60,17 @@ def test_a_listing_is_what_sha256sum_reads_and_a_torn_line_is_left_out(tmp_path:
     listing.write_text(f"{digest}  with  two spaces\n{digest}  torn")
     assert read_listing(listing) == {"with  two spaces": digest}
     assert read_listing(tmp_path / "missing") == {}
+
+
+def test_a_listing_holds_every_name_that_a_file_may_have(tmp_path: Path) -> None:
+    names = ["plain", "a\nb", "back\\slash", "\\n", "\r", "\u2028\x85\x0c", "\udcff"]
+    listing = tmp_path / "listing"
+    digest = "0" * 64
+    lines = "".join(f"{listing_line(digest, name)}\n" for name in names)
+    listing.write_bytes(lines.encode("utf-8", "surrogateescape"))
+    assert read_listing(listing) == dict.fromkeys(names, digest)
+    # As `sha256sum` writes it.
+    assert listing_line(digest, "a\nb\\c") == f"\\{digest}  a\\nb\\\\c"
 
 
 def test_differences_are_told_apart() -> None:
@@ -56,8 +88,9 @@ def test_a_key_cannot_leave_the_directory_it_is_exported_to(tmp_path: Path) -> N
     target.mkdir()
     (target / "out").symlink_to(tmp_path)
     assert _place(target, "a/b") == target / "a" / "b"
-    for name in ("../x", "a/../../x", "/etc/passwd", "out/x", "", "a/"):
-        assert _place(target, name) is None, name
+    for name in ("../x", "a/../../x", "/etc/passwd", "out/x", "", "a/", ".", "a//b", "./a", "\0"):
+        with pytest.raises(_NoPlace):
+            _place(target, name)
 
 
 def test_keys_travel_escaped() -> None:
