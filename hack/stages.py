@@ -6,6 +6,7 @@ counts as one test. The exit code is 0 only if nothing failed.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -139,8 +140,18 @@ def _read(report: Path) -> Tally:
     return tally
 
 
+def usage() -> str:
+    """What the comment at the head of `hack/test` says."""
+    lines = (ROOT / "hack" / "test").read_text().splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines[1:])
+    return "".join(f"{line.removeprefix('#').removeprefix(' ')}\n" for line in comment)
+
+
 def main(arguments: list[str]) -> int:
     """See the module; returns the exit code."""
+    if arguments in (["-h"], ["--help"]):
+        print(usage(), end="")
+        return 0
     known = {"--fast", "--long", "--kubernetes"}
     flags = {argument for argument in arguments if argument in known}
     rest = [argument for argument in arguments if argument not in known]

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 
-from distkv.cli.exits import EXIT_UNREACHABLE, Failure
+from distkv.cli.exits import EXIT_UNREACHABLE, EXIT_USAGE, Failure
 from distkv.cli.kv import JSON
 from distkv.config.units import parse_address, parse_size
+
+T = TypeVar("T")
+VALUE_BYTES_MAX = 512 * 1024 * 1024
+"""The highest bound of limits.value_bytes_max."""
+
+
+def _parsed(option: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise Failure(f"{option} {text}: {error}", EXIT_USAGE) from None
 
 
 @click.command()
@@ -31,18 +44,22 @@ def bench(
 ) -> None:
     """Each of the clients sends a request, waits for its answer, and sends the next.
 
-    The first tenth of the time is not counted. Exit code 1 if a request was refused.
+    The first tenth of the time is not counted. Exit code 1 if a request was refused. The values
+    stay in the store, under keys that begin with "bench:".
     """
     from distkv.cli.load import Work, run
 
-    try:
-        address, length = parse_address(resp), parse_size(size)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    address, length = _parsed("--resp", parse_address, resp), _parsed("--size", parse_size, size)
+    if length > VALUE_BYTES_MAX:
+        raise Failure(f"--size {size}: no value is larger than {VALUE_BYTES_MAX} bytes", EXIT_USAGE)
     try:
         result = run(Work(address.host, address.port, clients, seconds, length, keys, reads))
     except (OSError, TimeoutError) as error:
-        raise Failure(f"no answer from {resp}: {error}", EXIT_UNREACHABLE) from None
+        reason = str(error) or "out of time"
+        raise Failure(
+            f"no answer from {resp}: {reason}. Is a node or gateway there? (--resp)",
+            EXIT_UNREACHABLE,
+        ) from None
     if as_json:
         click.echo(json.dumps(result._asdict()))
     else:

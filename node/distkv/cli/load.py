@@ -78,6 +78,7 @@ class Client(asyncio.Protocol):
         self._began = 0.0
         self._wanted = -1
         self._had = 0
+        self._refused = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,6 +95,7 @@ class Client(asyncio.Protocol):
         self._began = now
         self._wanted = -1
         self._had = 0
+        self._refused = False
         assert self._transport is not None
         self._transport.write(self._requests[self._choose(len(self._requests))])
 
@@ -107,24 +109,24 @@ class Client(asyncio.Protocol):
             elif data.endswith(b"\r\n"):
                 self._wanted = len(data)
                 if data[:1] == b"-":
+                    self._refused = True
                     self._error(data[1:].decode(errors="replace").strip())
         self._had += len(data)
         if self._had >= self._wanted >= 0:
             clock = self._clock
-            clock.acknowledged += 1
-            if self._began >= clock.counting_from:
+            clock.acknowledged += not self._refused
+            if self._began >= clock.counting_from and not self._refused:
                 clock.latencies.append(time.perf_counter() - self._began)
             self._send()
 
     def _error(self, reason: str) -> None:
         self._clock.errors += 1
-        self._clock.acknowledged -= 1
         self._clock.first_error = self._clock.first_error or reason
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The server went away: an error, unless the run is over."""
         if not self.done.done():
-            self._error(f"connection lost: {exc}")
+            self._error("connection lost" if exc is None else f"connection lost: {exc}")
             self.done.set_result(None)
 
     def _finish(self) -> None:
@@ -173,7 +175,7 @@ async def drive(work: Work) -> Result:
     if unfinished:
         clock.errors += len(unfinished)
         clock.first_error = clock.first_error or "no answer"
-    return summarize(clock, min(time.perf_counter(), clock.end) - clock.counting_from)
+    return summarize(clock, max(0.0, min(time.perf_counter(), clock.end) - clock.counting_from))
 
 
 def summarize(clock: Clock, seconds: float) -> Result:

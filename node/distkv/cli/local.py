@@ -66,7 +66,9 @@ def local() -> None:
     help="DistKVCluster manifest (YAML), as Kubernetes takes it.",
 )
 @click.option("--data-shards", type=int, help="k: shards that rebuild a value.  [default: 3]")
-@click.option("--parity-shards", type=int, help="m: further shards; n = k + m.  [default: 2]")
+@click.option(
+    "--parity-shards", type=int, help="m: further shards; n = k + m is at most 12.  [default: 2]"
+)
 @DIRECTORY
 @click.option("--port-base", type=int, help="First port.  [default: 7000, or as before]")
 @click.option("--detach", is_flag=True, help="Return when it is ready and leave it running.")
@@ -90,11 +92,12 @@ def start_cluster(
     def ready() -> None:
         _print_ready(directory, time.monotonic() - began, detach)
 
+    nodes = directory.identity().nodes
+    click.echo(f"starting {nodes} nodes and a gateway in {directory.path} ...", err=True)
     if detach:
         up.detach(directory)
         ready()
     else:
-        click.echo(f"starting {directory.identity().nodes} nodes and a gateway ...", err=True)
         up.run(directory, lambda text: click.echo(text, err=True), ready)
         click.echo(f"stopped; `distkv local up --dir {directory.path}` resumes it", err=True)
 
@@ -169,13 +172,22 @@ def _signal(_: click.Context, __: click.Parameter, value: str) -> int:
 
 @local.command()
 @click.argument("ordinal")
-@click.option("--signal", "number", default="KILL", show_default=True, callback=_signal)
+@click.option(
+    "--signal",
+    "number",
+    metavar="NAME",
+    default="KILL",
+    show_default=True,
+    callback=_signal,
+    help="KILL, TERM, STOP, CONT ...",
+)
 @DIRECTORY
 @plain_errors
 def kill(ordinal: str, number: int, path: Path) -> None:
-    """Take node ORDINAL (or "gateway") down; it stays down until `start`.
+    """Take node ORDINAL (or "gateway") down.
 
-    --signal TERM stops it in order, STOP freezes it (and `start` lets it go on).
+    It stays down until `start`. --signal TERM stops it in order, STOP freezes it (and `start`
+    lets it go on).
     """
     click.echo(control.command(Directory(path), "kill", who=ordinal, signal=number))
 

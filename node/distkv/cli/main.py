@@ -5,12 +5,13 @@ A node must start fast, so nothing is imported before its command was chosen.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 import click
 
-from distkv.cli.exits import EXIT_CODES, EXIT_INTERRUPTED, Failure
+from distkv.cli.exits import EXIT_CODES, EXIT_FAILED, EXIT_INTERRUPTED, Failure
 from distkv.cli.lazy import LazyGroup
 
 COMMANDS = {
@@ -23,6 +24,11 @@ COMMANDS = {
     "config": ("distkv.cli.config", "config", "Check and explain the configuration."),
     "bench": ("distkv.cli.bench", "bench", "Put load on a cluster and measure it."),
     "simulate": ("distkv.cli.processes", "simulate", "Run simulated clusters from seeds."),
+}
+
+OF_FILES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR),
+    *(errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
 }
 
 
@@ -53,3 +59,13 @@ def main() -> None:
         # Whoever read our output has gone; let the interpreter not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        # Of a file that a person named, or of the disk. Others are faults of ours: shown whole.
+        if error.errno not in OF_FILES:
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"distkv: {where}{error.strerror}", err=True)
+        if error.errno == errno.ENOSPC:
+            # What is buffered for standard output cannot be written at the end either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_FAILED)

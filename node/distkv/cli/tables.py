@@ -42,7 +42,7 @@ def show_cluster(found: dict[str, Any]) -> None:
     table.add_row(
         "gateway",
         _process(gateway["process"]),
-        *("", "ready" if gateway["ready"] else "not ready", *[""] * (len(HEADINGS) - 2)),
+        *("", gateway["state"], *[""] * (len(HEADINGS) - 2)),
         *(gateway["resp"].rpartition(":")[2], gateway["http"].rpartition(":")[2]),
         text(gateway["pid"]),
     )

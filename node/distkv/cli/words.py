@@ -80,8 +80,12 @@ def survival_line(survives: dict[str, int | None]) -> str:
         lose = f"any {_counted(durable, 'further disk')} may be lost without losing a value"
     if durable is not None and returning is not None and returning > durable:
         lose += f" ({returning} if the nodes that do not answer still have theirs)"
+    if available is not None and durable is not None and durable > available:
+        # Who reads a number of disks does not think of the quorum that goes with them.
+        lose += f"; past {available} at once" if available else ", but"
+        lose += " no quorum is left then"
     return f"{stop}; {lose}"
 
 
 def _counted(count: int, what: str) -> str:
-    return what if count == 1 else f"{count} {what}s"
+    return f"one {what}" if count == 1 else f"{count} {what}s"

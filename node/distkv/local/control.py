@@ -45,6 +45,10 @@ async def serve(directory: Directory, perform: Perform) -> asyncio.Server:
                 result = {"result": await perform(request["command"], request["arguments"])}
             except LocalError as error:
                 result = {"error": str(error)}
+            except OSError as error:
+                # Such as a full disk; it must not look as if nobody had answered.
+                where = "" if error.filename is None else f"{error.filename}: "
+                result = {"error": f"{where}{error.strerror or error}"}
             writer.write(json.dumps(result).encode() + b"\n")
             await writer.drain()
         writer.close()

@@ -133,9 +133,18 @@ class Directory:
     # -- ownership of the directory
 
     def try_lock(self) -> bool:
-        """Become its one owner until the process ends; False if another process is."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Become its one owner until the process ends; False if another process is.
+
+        Raises LocalError if the directory cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LocalError(
+                f"--dir {self.path} cannot be written to ({error.strerror}: {error.filename}): "
+                "choose another, or let this user write there"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

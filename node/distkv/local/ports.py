@@ -87,26 +87,25 @@ def check_free(plan: PortPlan, first: int = 0) -> None:
             f"so it must be from 1 to {PORT_MAX - STRIDE * (plan.nodes + 1)}"
         )
     for need in plan.needs(first):
-        if not _is_free(need):
+        error = _probe(need)
+        if error is not None:
+            why = _reason(need, error)
             kind = "UDP" if need.udp else "TCP"
-            holder = holder_of(need)
-            by = f" by {holder}" if holder else ""
             other = None if first else free_base(plan)
             remedy = f"; --port-base {other} is free" if other else ""
-            raise LocalError(
-                f"{kind} port {need.port}, which {need.who} needs, is taken{by}{remedy}"
-            )
+            raise LocalError(f"{kind} port {need.port}, which {need.who} needs, {why}{remedy}")
 
 
 def free_base(plan: PortPlan) -> int | None:
     """Another base whose ports are all free."""
     for base in range(plan.base + 1000, PORT_MAX - STRIDE * (plan.nodes + 1), 1000):
-        if all(_is_free(need) for need in plan._replace(base=base).needs()):
+        if all(_probe(need) is None for need in plan._replace(base=base).needs()):
             return base
     return None
 
 
-def _is_free(need: Need) -> bool:
+def _probe(need: Need) -> OSError | None:
+    """None if the port can be had."""
     kind = socket.SOCK_DGRAM if need.udp else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind) as probe:
         if not need.udp:
@@ -116,9 +115,16 @@ def _is_free(need: Need) -> bool:
             probe.bind((HOST, need.port))
             if not need.udp:
                 probe.listen(1)
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
+
+
+def _reason(need: Need, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "may not be used by this user (those below 1024 mostly need root)"
+    holder = holder_of(need)
+    return f"is taken by {holder}" if holder else "is taken"
 
 
 def holder_of(need: Need) -> str:

@@ -61,6 +61,7 @@ async def gather(
         "gateway": _process(gateway)
         | {
             "ready": ready,
+            "state": "ready" if ready else _state(gateway, "not ready"),
             "resp": f"{HOST}:{plan.gateway_resp}",
             "http": f"{HOST}:{plan.gateway_http}",
         },
@@ -89,12 +90,14 @@ def _node(plan: PortPlan, ordinal: int, child: Child, answer: Answer) -> dict[st
     for field in (*NODE_FIELDS, *SHARD_FIELDS):
         found[field] = body.get(field)
     if not body:
-        found["state"] = {
-            "running": "does not answer",
-            "stopped": "stopped by a signal",
-            "down": "taken down",
-        }.get(child.state, f"ended by itself (exit code {child.exit_code})")
+        found["state"] = _state(child, "does not answer")
     return found
+
+
+def _state(child: Child, running: str) -> str:
+    """Of a process that does not say it itself."""
+    states = {"running": running, "stopped": "stopped by a signal", "down": "taken down"}
+    return states.get(child.state, f"ended by itself (exit code {child.exit_code})")
 
 
 def _replacement(

@@ -229,7 +229,7 @@ class Supervisor:
             if child.name == name:
                 return child
         last = len(self.children) - 2
-        raise LocalError(f"there is no node {who}: ordinals go from 0 to {last}")
+        raise LocalError(f'there is no node {who}: ordinals go from 0 to {last}; or say "gateway"')
 
     async def _kill(self, child: Child, number: int) -> str:
         if not child.is_running:

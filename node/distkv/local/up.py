@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,5 +179,9 @@ def _background(directory: Directory, writing: int) -> None:
         except LocalError as error:
             print(error, file=sys.stderr, flush=True)
             tell({"error": str(error)})
+        except OSError as error:
+            where = "" if error.filename is None else f"{error.filename}: "
+            tell({"error": f"{where}{error.strerror or error}"})
+            traceback.print_exc()
     finally:
         os._exit(code)

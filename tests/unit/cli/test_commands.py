@@ -114,6 +114,53 @@ def test_a_signal_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
     assert "SIGFOO" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("get", ""), "KEY"),
+        (("set", "", "x"), "KEY"),
+        (("set", "a", "b", "--if-absent", "--if-version", "1"), "--if-version"),
+        (("set", "a", "b", "--if-version", "x"), "--if-version"),
+        (("delete", "a", "--if-version", '"1"'), "--if-version"),
+        (("get", "a", "--server", "http://127.0.0.1:99999"), "--server"),
+        (("get", "a", "--server", "https://127.0.0.1:1"), "--server"),
+        (("scan", "--server", "http://127.0.0.1:1/v1"), "--server"),
+        (("import", ".", "--server", "ftp://x", "--listing", "/dev/null"), "--server"),
+        (("import", ".", "--patience", "-1"), "--patience"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    done = distkv("kv", *arguments, where=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("local", "up", "--dir", "/proc/nothing/here"),
+        ("kv", "import", ".", "--listing", "/proc/nothing/here"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = distkv(*arguments, where=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "/proc/nothing" in done.stderr
+    assert "No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bench_names_its_options() -> None:
+    for option, value in (("--resp", "nowhere"), ("--size", "many"), ("--size", "1 TiB")):
+        done = distkv("bench", option, value)
+        assert done.returncode == 2
+        assert f"{option} {value}" in done.stderr
+    done = distkv("bench", "--resp", "127.0.0.1:1")
+    assert done.returncode == 7
+    assert "(--resp)" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [("get", "a"), ("set", "a", "b"), ("delete", "a"), ("scan",)])
 def test_no_server_is_an_exit_code_of_its_own(arguments: tuple[str, ...]) -> None:
     done = distkv("kv", *arguments, "--server", "http://127.0.0.1:1")

@@ -58,6 +58,27 @@ def test_a_taken_port_is_named_with_who_holds_it(base: int, offset: int, udp: bo
     check_free(PortPlan(other, 5))
 
 
+def test_a_port_that_is_not_permitted_is_not_said_to_be_taken(
+    base: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind = socket.socket.bind
+
+    def refuse(self: socket.socket, address: tuple[str, int]) -> None:
+        if address[1] < 1024:
+            raise PermissionError
+        bind(self, address)
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(LocalError, match=r"TCP port 80, .* may not be used by this user") as error:
+        check_free(PortPlan(80, 5))
+    assert "taken" not in str(error.value)
+
+
+def test_a_directory_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(LocalError, match="--dir /proc/nothing cannot be written to"):
+        Directory(Path("/proc/nothing")).try_lock()
+
+
 def test_a_base_beyond_all_ports_is_refused() -> None:
     with pytest.raises(LocalError, match="from 1 to 65475"):
         check_free(PortPlan(65500, 5))
