@@ -165,6 +165,14 @@ class Member:
                 f"directory, which started with {seat.replica.flushes}"
             )
 
+    def outdated(self, peer: Identity) -> None:
+        """This peer refuses us for our boot: it has met a later one of this directory."""
+        self.went_back(
+            f"node {peer.ordinal} has met a later start of this data directory than this one, "
+            f"which is boot {self.identity.boot}"
+        )
+        self.poke()
+
     def went_back(self, proof: str) -> None:
         """This directory was a later one before: the node halts, and never starts on it again."""
         reason = (

@@ -150,6 +150,7 @@ class NodeProcess:
             raise OSError(f"listen.peers = {address}: {error.strerror or error}") from error
         endpoint = self.endpoint
         endpoint.hub.seated = self.member.is_member
+        endpoint.hub.outdated = self.member.outdated
         self.member.on_identity = lambda known: endpoint.set_identity(Identity(*known))
         self.driver.attach(self.endpoint)
         self._take_peers(config)

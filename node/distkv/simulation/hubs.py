@@ -91,6 +91,7 @@ class _Line:
         )
         assert host.member is not None
         self.hub.seated = host.member.is_member
+        self.hub.outdated = host.member.outdated
         self._timer_at = float("inf")
         self._flush_due = False
         for other in range(len(network.datagrams.addresses)):
@@ -273,7 +274,8 @@ class HubNetwork:
         """A process starts, perhaps at another address."""
         if self.world.faults.move and self.rng.random() < 0.5:
             self.datagrams.move(host.ordinal)
-        self._lines[host.ordinal] = _Line(self, host)
+        line = self._lines[host.ordinal] = _Line(self, host)
+        self.checker.started(line.hub.identity)
 
     def crashed(self, host: Host) -> None:
         """A process died, and tells nobody."""

@@ -144,6 +144,10 @@ class TransportChecker:
         """A process ended."""
         self._ended[life] = self._world.now
 
+    def started(self, life: Identity) -> None:
+        """A process began; one on a directory that went back has the name of an earlier one."""
+        self._ended.pop(life, None)
+
     def connected(self, hub: Hub, peer: Identity) -> None:
         """A connection was made: to somebody who is there, or was a moment ago."""
         own, session = hub.identity, hub._peers[peer.ordinal].session

@@ -18,11 +18,7 @@ from collections.abc import Callable
 from distkv.transport import handshake
 from distkv.transport.agenda import Agenda
 from distkv.transport.base import STREAMS, UNKNOWN_GENERATION, Handler, Identity, Lane
-from distkv.transport.connection import (
-    KEY_RETIRED,
-    REPLACED,
-    STOPPED,
-)
+from distkv.transport.connection import KEY_RETIRED, REPLACED, STOPPED
 from distkv.transport.handshake import BadGreeting, Greeting
 from distkv.transport.keys import ClusterKey, KeyRing, connection_keys
 from distkv.transport.options import DEFAULT_OPTIONS, Options
@@ -62,6 +58,8 @@ class Hub:
         self._socket_buffer = socket_buffer
         self.seated: Callable[[int, int], bool] = lambda ordinal, incarnation: False
         """Whether this incarnation is the member at that ordinal, as far as is known here."""
+        self.outdated: Callable[[Identity], None] = lambda peer: None
+        """Called when that peer refuses this node because it met a later boot of it."""
         self._peers: dict[int, Peer] = {}
         self._connections: dict[int, Peer] = {}
         self._half_open: dict[int, HalfOpen] = {}
@@ -375,6 +373,8 @@ class Hub:
             peer.dial = None
             peer.dial_at = now + REFUSED_WAIT
             self._agenda.all()
+            if greeting.status == handshake.OLD_BOOT:
+                self.outdated(greeting.identity)
             return
         keys = connection_keys(dial.key, dial.hello, datagram, initiator=True)
         rtt = max(now - dial.started, 1e-5)

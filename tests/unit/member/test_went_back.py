@@ -102,6 +102,18 @@ def test_whose_later_boot_is_in_the_log_halts() -> None:
         open_identity(alone.engine, CLUSTER, 0, 1)
 
 
+def test_whose_later_boot_a_peer_has_met_halts() -> None:
+    """Full world 92 with restored disks: the transport refused it as an old boot, so nobody
+    could tell it that it went back, and it tried for ever."""
+    alone = Alone()
+    woken: list[None] = []
+    alone.member.on_work = lambda: woken.append(None)
+    alone.member.outdated(PEER)
+    assert woken
+    with pytest.raises(VolumeWentBack, match=r"node 1 has met a later start .* which is boot 1"):
+        alone.step(0.1)
+
+
 def test_who_holds_all_that_somebody_remembers_goes_on() -> None:
     alone = Alone()
     alone.appear(1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from unit.transport.world import CLUSTER, SECRET, SMALL, Link, World, agree
 
-from distkv.transport.base import Lane
+from distkv.transport.base import Identity, Lane
 from distkv.transport.hub import REPLAY_AGE
 from distkv.transport.keys import KeyRing
 from distkv.transport.packet import DATA, HELLO
@@ -69,8 +69,11 @@ def test_an_older_boot_is_refused_and_told() -> None:
     new.hub.set_peer(0, one.address, world.now)
     world.run(lambda: one.hub.connected(1) is not None)
     old = world.add(1, boot=4, address="node-1-old")
+    told: list[Identity] = []
+    old.hub.outdated = told.append
     old.hub.set_peer(0, one.address, world.now)
     world.run(lambda: "old_boot" in one.handler.kinds() and "old_boot" in old.handler.kinds())
+    assert told == [one.hub.identity]
     peer = one.hub.connected(1)
     assert peer is not None
     assert peer.boot == 5
