@@ -41,7 +41,7 @@ class ReplicaOptions:
     message_bytes: int = MEBIBYTE
     inflight_bytes: int = 8 * MEBIBYTE
     """Sent to one peer and not yet acknowledged."""
-    lazy: int = 25
+    lazy: int = 75
     lazy_slots: int = 64
     lazy_bytes: int = 64 * 1024
     """Voters that no quorum needs get entries this late, or when so many or so much wait."""
