@@ -255,4 +255,7 @@ class Store(Protocol):
         """The kernel's clock, seconds."""
 
     def status(self) -> dict[str, object]:
-        """For INFO, /v1/status and readiness: see runtime.status."""
+        """For INFO and /v1/status: see runtime.status."""
+
+    def health(self) -> dict[str, object]:
+        """Of `status` only serving, state, detail and keys, which probes ask all the time."""

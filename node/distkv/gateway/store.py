@@ -72,6 +72,10 @@ class GatewayStore:
         """See operations.Store."""
         return self.loop.time()
 
+    def health(self) -> dict[str, object]:
+        """See operations.Store."""
+        return self.status()
+
     def status(self) -> dict[str, object]:
         """See operations.Store."""
         links = self.nodes.links

@@ -28,6 +28,7 @@ from distkv.member.messages import Founding, Greeting, WentBack
 from distkv.member.options import MemberOptions
 from distkv.member.output import Outgoing, Output
 from distkv.member.peers import Peers
+from distkv.member.report import UNFOUNDED, health_fields
 from distkv.member.seat import Seat
 from distkv.member.suspicions import SuspicionLog
 from distkv.member.wire import register_messages
@@ -437,6 +438,12 @@ class Member:
 
     # -- status
 
+    def health(self) -> dict[str, object]:
+        """See operations.Store."""
+        if self.seat is None:
+            return {"serving": False, "state": UNFOUNDED, "detail": self._waiting_text()}
+        return health_fields(self.seat)
+
     def status(self) -> dict[str, object]:
         """Plain data for the status page, INFO and the owner."""
         identity = self.identity
@@ -451,7 +458,7 @@ class Member:
             "peers_up": sorted(self.peers.up),
         }
         if self.seat is None:
-            own |= {"state": "waiting to be founded", "detail": self._waiting_text()}
+            own |= {"state": UNFOUNDED, "detail": self._waiting_text()}
             own |= {"formed": False, "serving": False, "role": "none", "leader": None}
             return own
         return own | self.seat.status()

@@ -56,6 +56,9 @@ from distkv.member.work import work_of
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
 
+UNFOUNDED = "waiting to be founded"
+"""State of a node that knows of no cluster."""
+
 
 def state_of(seat: Seat) -> tuple[str, str]:
     """One word, and one sentence for a person."""
@@ -77,6 +80,13 @@ def state_of(seat: Seat) -> tuple[str, str]:
     if seat.closing:
         return "stopping", "requests under way are ended, new ones refused"
     return "serving", ""
+
+
+def health_fields(seat: Seat) -> dict[str, object]:
+    """Those of `status_of` that probes look at, without the work for the others."""
+    state, detail = state_of(seat)
+    serving = state == "serving"
+    return {"serving": serving, "state": state, "detail": detail, "keys": seat.machine.count()}
 
 
 def status_of(seat: Seat) -> dict[str, object]:

@@ -37,3 +37,7 @@ class NodeStore:
     def status(self) -> dict[str, object]:
         """See operations.Store."""
         return self._driver.status()
+
+    def health(self) -> dict[str, object]:
+        """See operations.Store."""
+        return self._member.health()

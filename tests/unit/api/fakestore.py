@@ -135,6 +135,9 @@ class FakeStore:
     def status(self) -> dict[str, object]:
         return {**self.info, "keys": len(self.rows)}
 
+    def health(self) -> dict[str, object]:
+        return self.status()
+
     def upload(self, length: int | None) -> op.Upload:
         if self.refuse_upload is not None:
             raise self.refuse_upload

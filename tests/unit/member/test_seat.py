@@ -148,3 +148,26 @@ def test_a_start_that_takes_too_long_is_told_as_such(lone: Lone) -> None:
     lone.step(1.5)
     assert isinstance(waiting.error, NoQuorum)
     assert "no leader is known" in str(waiting.error)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_what_probes_ask_is_what_the_status_says(closing: bool) -> None:
+    lone = Lone()
+    lone.seat.closing = closing
+    health, status = lone.member.health(), lone.member.status()
+    assert health == {name: status[name] for name in ("serving", "state", "detail", "keys")}
+    assert health["serving"] is not closing
+
+
+def test_what_probes_ask_of_a_node_without_a_cluster() -> None:
+    member = Member(
+        DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
+        MemoryEngine(),
+        random.Random(1),
+        MemberOptions(),
+        lambda ordinal, lane: 1 << 20,
+        lambda text: None,
+    )
+    health, status = member.health(), member.status()
+    assert health == {name: status[name] for name in ("serving", "state", "detail")}
+    assert health["serving"] is False

@@ -255,7 +255,7 @@ class KvApplication:
         exchange.answer(200, b"ok\n", message.TEXT)
 
     def _readyz(self, exchange: Exchange) -> None:
-        status = self.store.status()
+        status = self.store.health()
         if not status.get("serving"):
             state = status.get("state", "not serving")
             detail = status.get("detail")

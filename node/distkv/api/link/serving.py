@@ -327,7 +327,7 @@ class LinkServing(asyncio.Protocol):
 
     def _on_ping(self, message: list[Any]) -> None:
         (count,) = checks.fields(message, 1)
-        status = self.store.status()
+        status = self.store.health()
         keys = status.get("keys")
         self.send(
             [
