@@ -20,7 +20,7 @@ from distkv.member.member import Member
 from distkv.runtime.doors import Doors
 from distkv.runtime.driver import Driver
 from distkv.runtime.live import LiveConfig
-from distkv.runtime.memory import keep_freed_memory
+from distkv.runtime.memory import keep_freed_memory, use_huge_pages
 from distkv.runtime.opening import identity_of
 from distkv.runtime.options import key_ring, member_options, transport_options
 from distkv.runtime.resources import ResourceLog
@@ -69,6 +69,7 @@ def main(config: Config, source: Source) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    use_huge_pages()
     return uvloop.run(_serve(config, source, engine, identity))
 
 

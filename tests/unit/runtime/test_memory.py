@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import platform
 from pathlib import Path
 
-from distkv.runtime.memory import REST_ROUNDS, WORTH_BYTES, Trimmer
+import pytest
+
+from distkv.runtime.memory import REST_ROUNDS, WORTH_BYTES, Trimmer, use_huge_pages
+
+MIB = 1 << 20
 
 
 def resident() -> int:
@@ -34,3 +41,31 @@ def test_free_blocks_below_the_top_of_the_heap_go_back_to_the_system() -> None:
     assert any(trimmer.look(0) for _ in range(REST_ROUNDS))
     assert len(kept) == 10
     assert resident() - before < 50_000_000
+
+
+def huge_bytes(address: int) -> int:
+    """Of the mapping that holds `address`."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        word = line.split(maxsplit=1)[0]
+        if not word.endswith(":"):
+            start, end = (int(number, 16) for number in word.split("-"))
+            inside = start <= address < end
+        elif inside and word == "AnonHugePages:":
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no such mapping")
+
+
+def test_lasting_memory_moves_into_huge_pages_as_it_is() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    kernel = tuple(int(part) for part in platform.release().split(".")[:2])
+    if kernel < (6, 1) or not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this kernel makes no huge pages on demand")
+    block = mmap.mmap(-1, 8 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    content = bytes(range(256)) * (8 * MIB // 256)
+    block[:] = content
+    address = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    assert huge_bytes(address + 4 * MIB) == 0
+    assert use_huge_pages() >= 6 * MIB
+    assert huge_bytes(address + 4 * MIB) >= 6 * MIB
+    assert block[:] == content
