@@ -49,7 +49,11 @@ def payloads_of(batch: list[object], limit: int) -> list[bytes]:
 
 
 def _bytes_of(writes: list[StorageOperation]) -> int:
-    return sum(len(row.value) for row in writes if type(row) is Put)
+    total = 0
+    for row in writes:
+        if type(row) is Put:
+            total += len(row[2])
+    return total
 
 
 class Driver:

@@ -37,8 +37,10 @@ class SortedKeys:
         """Insert a key that is absent."""
         last = self._last
         if not last or key > last[-1]:
-            if last and len(self._chunks[-1]) < CHUNK_KEYS:
-                self._writable(len(last) - 1).append(key)
+            if last and len(chunk := self._chunks[-1]) < CHUNK_KEYS:
+                if not self._owned[-1]:
+                    chunk = self._writable(len(last) - 1)
+                chunk.append(key)
                 last[-1] = key
             else:
                 self._chunks.append([key])

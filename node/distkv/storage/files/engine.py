@@ -146,20 +146,18 @@ class FilesEngine:
         values: list[bytes] = []
         tables, index, cached = self._index.tables, self._index, self._cached_value_bytes
         segment, offset, growing = number << SEGMENT_SHIFT, first, False
+        put = index.put
         try:
             for operation in batch:
-                rows = tables[operation[0]]
                 if type(operation) is Put:
-                    _, key, value = operation
-                    length, crc, old = len(value), crc32c(value), rows.places.get(key)
-                    killed = 0 if old is None else old >> SEGMENT_SHIFT
-                    entry = ENTRY.pack(PUT, rows.table, len(key), length, crc, killed)
-                    names.append(entry)
-                    names.append(key)
-                    values.append(value)
-                    undo.append((rows, key, old))
+                    table, key, value = operation
+                    rows, length, crc = tables[table], len(value), crc32c(value)
                     place = segment | offset << OFFSET_SHIFT | length << LENGTH_SHIFT | crc
-                    index.replace(rows, key, old, place)
+                    old = put(rows, key, place, length)
+                    undo.append((rows, key, old))
+                    killed = 0 if old is None else old >> SEGMENT_SHIFT
+                    names += (ENTRY.pack(PUT, table, len(key), length, crc, killed), key)
+                    values.append(value)
                     if length <= cached:
                         rows.cache[key] = value
                     elif old is not None:
@@ -167,10 +165,10 @@ class FilesEngine:
                     offset += length
                     growing = True
                 elif type(operation) is Delete:
-                    self._delete(rows, operation.key, names, undo)
+                    self._delete(tables[operation.table], operation.key, names, undo)
                 else:
                     assert type(operation) is DeleteRange
-                    self._delete_range(rows, operation, names, undo)
+                    self._delete_range(tables[operation.table], operation, names, undo)
             if names:
                 self._log.append(values, offset - first, b"".join(names), len(undo), growing)
         except BaseException as error:

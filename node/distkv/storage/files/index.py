@@ -55,6 +55,27 @@ class Index:
         self._segments = segments
         self._read = read
 
+    def put(self, rows: Rows, key: bytes, new: int, length: int) -> int | None:
+        """Like `replace` by a row of `length` bytes at `new`; the location it had."""
+        places = rows.places
+        old = places.get(key)
+        segments = self._segments
+        size = ENTRY_BYTES + len(key)
+        grown = size + length
+        segments[new >> SEGMENT_SHIFT].live += grown
+        if old is None:
+            rows.keys.add(key)
+        else:
+            size += old >> LENGTH_SHIFT & MASK
+            segments[old >> SEGMENT_SHIFT].live -= size
+            grown -= size
+        self.live += grown
+        if self.overlays:
+            for overlay in self.overlays:
+                overlay[rows.table].setdefault(key, old)
+        places[key] = new
+        return old
+
     def replace(self, rows: Rows, key: bytes, old: int | None, new: int | None) -> None:
         """Move a row from location `old` to `new`; None is "absent"."""
         fixed = ENTRY_BYTES + len(key)
