@@ -22,6 +22,7 @@ class Acceptor:
     __slots__ = (
         "_ack_ordinal",
         "_answer_at",
+        "_answer_pause",
         "_behind",
         "_durable_ballot",
         "_durable_chosen",
@@ -47,6 +48,7 @@ class Acceptor:
         self._marks: deque[tuple[int, Ballot, int, int]] = deque()
         self._ack_ordinal = -1
         self._answer_at = 0
+        self._answer_pause = shared.options.ticks(shared.options.heartbeat // 2)
         self._told = 0
 
     def adopt_restored(self) -> None:
@@ -180,9 +182,8 @@ class Acceptor:
         )
 
     def _answered(self, upto: int) -> None:
-        options = self._shared.options
         self._told = upto
-        self._answer_at = self._shared.now + options.ticks(options.heartbeat // 2)
+        self._answer_at = self._shared.now + self._answer_pause
 
     def _confirmed_probe(self) -> int:
         """Only a voter confirms reads."""

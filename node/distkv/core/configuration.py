@@ -44,7 +44,7 @@ class Configuration(NamedTuple):
 
     def is_voter(self, member: Member) -> bool:
         """Whether this very incarnation holds its seat."""
-        return 0 <= member.ordinal < len(self.members) and self.members[member.ordinal] == member
+        return member in self.members
 
 
 def check(configuration: Configuration) -> None:

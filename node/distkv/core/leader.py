@@ -349,8 +349,7 @@ class Leader:
         shared = self._shared
         if self.changing or self._transfer is not None:
             return shared.now + 1
-        heartbeat = shared.now + shared.options.ticks(shared.options.heartbeat)
-        return min(heartbeat, self.peers.next_tick(self.next_slot, self.reads.open_since))
+        return self.peers.next_tick(self.next_slot, self.reads.open_since)
 
     def _ask_missing(self) -> None:
         """The ballot is durable since the election, so this may leave at once."""

@@ -192,15 +192,19 @@ class Peers:
         """Tick at which `tick` or `send` has something to do; it may be too early."""
         heartbeat, lazy = self._heartbeat, self._lazy
         hedge = self._spread.hedge
-        due = reads_since + hedge if reads_since >= 0 and self.thrifty else _NEVER
+        due = self._shared.now + heartbeat
+        if reads_since >= 0 and self.thrifty:
+            due = min(due, reads_since + hedge)
         for peer in self.all.values():
-            due = min(due, peer.sent + heartbeat)
-            if peer.held_since >= 0:
-                due = min(due, peer.held_since + lazy)
+            if peer.sent + heartbeat < due:
+                due = peer.sent + heartbeat
+            if 0 <= peer.held_since < due - lazy:
+                due = peer.held_since + lazy
             if peer.inflight:
-                due = min(due, peer.progressed + peer.resend)
-                if peer.eager and self.thrifty:
-                    due = min(due, peer.inflight[0][2] + hedge)
+                if peer.progressed + peer.resend < due:
+                    due = peer.progressed + peer.resend
+                if peer.eager and self.thrifty and peer.inflight[0][2] + hedge < due:
+                    due = peer.inflight[0][2] + hedge
         if self._own_since >= 0:
             due = min(due, self._own_since + hedge)
         return due

@@ -38,10 +38,17 @@ class Agenda:
             looked_at = self._peers
         else:
             looked_at = self.touched
+        when = self._when
         for peer in looked_at.values():
-            self._when = min(self._when, _timeout_of(peer, now))
+            if peer.session is not None and peer.half_open is None:
+                due = peer.session.timeout(now)
+            else:
+                due = _timeout_of(peer, now)
+            if due < when:
+                when = due
+        self._when = when
         self.touched.clear()
-        return None if self._when == _NEVER else self._when
+        return None if when == _NEVER else when
 
 
 def _timeout_of(peer: Peer, now: float) -> float:

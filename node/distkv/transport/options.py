@@ -23,6 +23,14 @@ BEAT_BYTES = 512
 BEATS_WAITING = 16
 """Beats that wait for the next datagram; of more, the oldest are worth the least."""
 
+CONTROL_RESERVE = 64 * 1024
+"""Bytes the control lane may have in flight beyond the congestion window."""
+SIGN_SHARE = 0.75
+"""A sign of life may be this early (of its interval) when there is a wake-up anyway: one for
+several peers."""
+PING_EVERY = 10
+"""Each so-manieth sign of life asks for an acknowledgement, for the round-trip time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -65,6 +73,11 @@ class Options:
     """Bytes one peer is sent in one turn before the others have theirs."""
     half_open_limit: int = 64
     peers_limit: int = 64
+
+    @property
+    def sign_after(self) -> float:
+        """Silence after which a sign of life leaves if there is a wake-up anyway."""
+        return SIGN_SHARE * self.ping_interval
 
     def __post_init__(self) -> None:
         """A message must fit its window and queue whole: it is started only if it can end."""

@@ -107,16 +107,21 @@ class Recovery:
             self._sample(now - newest[0], delay, now)
         if largest > self.largest:
             self.largest = largest
-        oldest = next(iter(sent)) if sent else largest + 1
         size = 0
-        for low, high in runs:
-            for number in range(low if low > oldest else oldest, high + 1):
-                packet = sent.pop(number, None)
-                if packet is not None:
-                    arrived.append(packet)
-                    size += packet[1]
-            if self._lost:
-                self._find_spurious(low, high, arrived)
+        if newest is not None and len(sent) == 1 and not self._lost:
+            del sent[largest]
+            arrived.append(newest)
+            size = newest[1]
+        elif sent or self._lost:
+            oldest = next(iter(sent)) if sent else largest + 1
+            for low, high in runs:
+                for number in range(low if low > oldest else oldest, high + 1):
+                    packet = sent.pop(number, None)
+                    if packet is not None:
+                        arrived.append(packet)
+                        size += packet[1]
+                if self._lost:
+                    self._find_spurious(low, high, arrived)
         if not arrived:
             return arrived, []
         self.in_flight -= size

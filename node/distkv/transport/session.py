@@ -18,7 +18,7 @@ from distkv.transport.congestion import Congestion
 from distkv.transport.connection import REASONS, Parameters, Statistics
 from distkv.transport.incoming import IncomingLane, Messages
 from distkv.transport.keys import ConnectionKeys
-from distkv.transport.options import BASE_DATAGRAM, Options
+from distkv.transport.options import BASE_DATAGRAM, CONTROL_RESERVE, PING_EVERY, Options
 from distkv.transport.outgoing import Chunk, OutgoingLane
 from distkv.transport.packet import (
     ACK,
@@ -48,15 +48,6 @@ from distkv.transport.packet import (
 from distkv.transport.probing import BLACK_HOLE_TIMEOUTS, SizeSearch
 from distkv.transport.ranges import Received, parse_ack
 from distkv.transport.recovery import Packet, Recovery
-
-CONTROL_RESERVE = 64 * 1024
-"""Bytes the control lane may have in flight beyond the congestion window."""
-SIGN_SHARE = 0.75
-"""A sign of life may be this early (of its interval) when there is a wake-up anyway: one for
-several peers."""
-PING_EVERY = 10
-"""Each so-manieth sign of life asks for an acknowledgement, for the round-trip time."""
-
 
 DUPLICATE: Messages = []
 """Returned for a datagram that was seen before, authentic or not; never changed."""
@@ -104,6 +95,7 @@ class Session:
         self._signs = 0
         self._idle_until = now
         self._size = self._search.size
+        self._sign_after = options.sign_after
         self.last_heard = now
         self.last_sent = now
         self.moved = False
@@ -267,6 +259,12 @@ class Session:
         """Datagrams to send now, at most `Options.burst` bytes; see `timeout` for the next."""
         out: list[bytes] = []
         control, bulk = self._control_out, self._bulk_out
+        waiting = control.active or control.lost or bulk.active or bulk.lost or self._beats.waiting
+        if not (waiting or self._ping or self._credit_due):
+            due = self._ack_due
+            silent = now < self.last_sent + self._sign_after and now < self._search.when
+            if silent and (due is None or due > now):
+                return out
         budget = self._options.burst
         while budget > 0:
             datagram = self._datagram(now)
@@ -306,7 +304,7 @@ class Session:
         bulk = (lane.active or lane.lost) and lane.ready() and self._bulk_allowed(now)
         due = self._ack_due
         if not (control or bulk or self._ping or self._credit_due or self._beats.waiting):
-            if now >= self.last_sent + SIGN_SHARE * self._options.ping_interval:
+            if now >= self.last_sent + self._sign_after:
                 self._signs += 1
                 self._ping = self._signs % PING_EVERY == 0
             elif due is None or due > now:

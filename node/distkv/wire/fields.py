@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from distkv.ids import Ballot, Member, ValueId
+from distkv.ids import ZERO_BALLOT, Ballot, Member, ValueId
 
 Reader = Callable[[Any], Any]
 E = TypeVar("E", bound=IntEnum)
@@ -119,8 +119,15 @@ def tuple_of(kind: Callable[..., Any], *readers: Reader) -> Reader:
     return read
 
 
+_latest = ZERO_BALLOT
+"""The ballot read last: a leader's messages all name the same."""
+
+
 def ballot(value: Any) -> Ballot:
     """(round, ordinal, incarnation)."""
+    global _latest
+    if value == _latest:
+        return _latest
     if type(value) is tuple and len(value) == 3:
         first, ordinal, incarnation = value
         if (
@@ -131,7 +138,8 @@ def ballot(value: Any) -> Ballot:
             and type(incarnation) is int
             and 0 <= incarnation < NUMBER_END
         ):
-            return Ballot(first, ordinal, incarnation)
+            _latest = Ballot(first, ordinal, incarnation)
+            return _latest
     raise WireError(f"{_shown(value)} is not a ballot")
 
 
