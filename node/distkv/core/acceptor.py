@@ -79,12 +79,13 @@ class Acceptor:
         """True if the ballot is valid here (its owner leads); else it is refused."""
         shared = self._shared
         ballot = message.ballot
-        if ballot < shared.hard.promised:
+        if ballot != self.ballot and message.entries:
+            # Without any it may be a beat, which comes in no order.
             shared.witness.uses(sender, ballot)
+        if ballot < shared.hard.promised:
             shared.out.send(sender.ordinal, Refuse(shared.hard.promised))
             return False
         if ballot != self.ballot:
-            shared.witness.uses(sender, ballot)
             self.adopt(ballot)
         wrote = bool(message.entries) and self._store(sender, message)
         if message.chosen > shared.log.chosen:

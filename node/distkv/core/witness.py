@@ -29,7 +29,8 @@ class Witness:
     def uses(self, sender: Member, ballot: Ballot) -> None:
         """`sender` acts under a ballot: its own, and never lower than one it used before.
 
-        A ballot is durable before its first use, and messages of a peer arrive in order.
+        A ballot is durable before its first use, and messages of a peer arrive in order, but for
+        beats: one of a former ballot may come at any time, and is not told here.
         """
         if (ballot.ordinal, ballot.incarnation) != (sender.ordinal, sender.incarnation):
             self.suspect(sender, "foreign_ballot", f"it acts under {tuple(ballot)}")
