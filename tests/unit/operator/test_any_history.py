@@ -28,10 +28,13 @@ from unit.operator.stories import (
 )
 from unit.operator.world import BAD_IMAGE, NAMESPACE, USELESS_IMAGE, World
 
+from distkv_operator.kube import gate
 from distkv_operator.kube.errors import ApiError
 from distkv_operator.kube.kinds import CHILDREN, CLAIM, POD, Manifest
 from distkv_operator.kube.transport import Request, Unreachable
 from distkv_operator.names import INCARNATION_ANNOTATION
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 ROUNDS = 60
 LAYOUTS = ((3, 2), (4, 3), (2, 1))
@@ -242,6 +245,12 @@ class History:
             and nodes.members == {o: nodes.incarnation(o) for o in range(wanted)}
             and len(pods) == len(claims) == wanted
         )
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused for long is asked for again at once: the pauses would be real ones."""
+    monkeypatch.setattr(gate, "PAUSE_SECONDS", 0.0)
 
 
 def play(seed: int) -> None:
