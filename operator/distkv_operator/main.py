@@ -26,7 +26,8 @@ def _options(command: Any) -> Any:
     """A flag for each setting."""
     for name, info in reversed(Settings.model_fields.items()):
         flag = "--" + name.replace("_", "-")
-        text = f"{info.description} [{PREFIX}{name.upper()}]"
+        shown = f"  [default: {info.default}]" if info.default not in ("", (), False) else ""
+        text = f"{info.description} [{PREFIX}{name.upper()}]{shown}"
         kind: dict[str, Any] = {"is_flag": True} if info.annotation is bool else {}
         command = click.option(flag, name, default=None, help=text, **kind)(command)
     return command

@@ -25,12 +25,18 @@ POLL_SECONDS = 0.1
 _PASSING = ("not_leader", "no_quorum", "shutting_down", "busy")
 """Refusals of one node that another one, or the same a moment later, need not repeat."""
 
+_REMEDIES = {
+    "unauthorized": ". Give the nodes' admin.token_file with --token-file",
+    "foreign_owner": ". Leave --owner out to act in its name",
+}
+
 
 class Refused(Failure):
     """A node answered and refused. `code`: see errors.py and member/admission.py."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}" if code else message, EXIT_FAILED)
+        remedy = _REMEDIES.get(code, "")
+        super().__init__(f"{code}: {message}{remedy}" if code else message, EXIT_FAILED)
         self.code = code
 
 
@@ -70,8 +76,10 @@ class AdminApi:
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
-            raise Unreachable(f"no answer from {address}: {reason}") from None
+            reason = str(error).strip() or type(error).__name__
+            raise Unreachable(
+                f"no answer from {address}: {reason}. Is an admin listener (listen.admin) there?"
+            ) from None
         finally:
             connection.close()
         if response.status >= 300:

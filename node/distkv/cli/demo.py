@@ -322,8 +322,18 @@ def main(arguments: list[str]) -> int:
     """Exit code 0 only if every byte was right."""
     parser = argparse.ArgumentParser(prog="hack/demo", description=__doc__.split("\n\n")[0])
     parser.add_argument("--once", action="store_true", help="stop and remove the cluster after")
-    parser.add_argument("--cluster", type=Path, default=Path(".cache/demo"), help="its directory")
-    parser.add_argument("--manifest", type=Path, default=Path("hack/examples/laptop.yaml"))
+    parser.add_argument(
+        "--cluster",
+        type=Path,
+        default=Path(".cache/demo"),
+        help="directory of the cluster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        default=Path("hack/examples/laptop.yaml"),
+        help="what cluster to make (default: %(default)s)",
+    )
     parser.add_argument("--called-from", type=Path, default=Path(), help=argparse.SUPPRESS)
     parser.add_argument(
         "directory",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_FOUND = 3
@@ -23,6 +25,12 @@ Exit codes:
   7    no server answered
   130  interrupted
 """
+
+OF_FILES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR),
+    *(errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
+}
+"""Errors of a file that a person named, or of the disk. Others are faults of ours."""
 
 
 class Failure(Exception):

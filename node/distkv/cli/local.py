@@ -12,10 +12,10 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from distkv.cli.exits import EXIT_USAGE, Failure
+from distkv.cli.exits import EXIT_USAGE, OF_FILES, Failure
 from distkv.local import control, up
 from distkv.local.directory import Directory
-from distkv.local.errors import LocalError
+from distkv.local.errors import LocalError, WrongUse
 from distkv.local.ports import HOST, PortPlan
 from distkv.manifest import ManifestError, read
 
@@ -35,14 +35,21 @@ DIRECTORY = click.option(
 
 
 def plain_errors(function: F) -> F:
-    """Turn LocalError into a message."""
+    """Turn LocalError, and an error of a file in the directory, into a message."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except WrongUse as error:
+            raise Failure(str(error), EXIT_USAGE) from None
         except LocalError as error:
             raise Failure(str(error)) from None
+        except OSError as error:
+            if error.errno not in OF_FILES:
+                raise
+            # A write that fails does not know the file's name.
+            raise Failure(f"{error.filename or kwargs['path']}: {error.strerror}") from None
 
     return cast(F, wrapped)
 
@@ -276,9 +283,10 @@ def clean(path: Path) -> None:
 @DIRECTORY
 @plain_errors
 def recover(phrase: str | None, as_json: bool, path: Path) -> None:
-    """Go on with what is left of a cluster that lost its quorum for good.
+    """Go on with what is left after the quorum was lost for good.
 
-    Only with more parity than data shards (such as 2 + 3), and only while the cluster is down.
+    Only while the cluster is down. With more parity than data shards (such as 2 + 3) shards are
+    left to rebuild values from; else only values that were small enough for the log are.
     Without --yes it says what would be kept and what is lost, and changes nothing. Lost keys
     answer `data_lost` until they are written or deleted.
     """

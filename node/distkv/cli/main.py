@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from distkv.cli.exits import EXIT_CODES, EXIT_FAILED, EXIT_INTERRUPTED, Failure
+from distkv.cli.exits import EXIT_CODES, EXIT_FAILED, EXIT_INTERRUPTED, OF_FILES, Failure
 from distkv.cli.lazy import LazyGroup
 
 COMMANDS = {
@@ -24,11 +24,6 @@ COMMANDS = {
     "config": ("distkv.cli.config", "config", "Check and explain the configuration."),
     "bench": ("distkv.cli.bench", "bench", "Put load on a cluster and measure it."),
     "simulate": ("distkv.cli.processes", "simulate", "Run simulated clusters from seeds."),
-}
-
-OF_FILES = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR),
-    *(errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
 }
 
 
@@ -60,7 +55,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        # Of a file that a person named, or of the disk. Others are faults of ours: shown whole.
         if error.errno not in OF_FILES:
             raise
         where = "" if error.filename is None else f"{error.filename}: "

@@ -177,7 +177,7 @@ def _read_flags(layers: _Layers, flags: Sequence[str]) -> None:
         name, equals, value = flag.partition("=")
         section, dot, field = name.strip().partition(".")
         if not equals or not dot:
-            fault = "is not of the form section.field=value, such as limits.deadline=2s"
+            fault = "is not of the form section.field=value, such as limits.request_seconds=2s"
             layers.problems.append(Problem(flag, "flag --set", fault))
             continue
         layers.say(section, field, value, f"flag --set {name.strip()}")

@@ -47,8 +47,8 @@ async def serve(directory: Directory, perform: Perform) -> asyncio.Server:
                 result = {"error": str(error)}
             except OSError as error:
                 # Such as a full disk; it must not look as if nobody had answered.
-                where = "" if error.filename is None else f"{error.filename}: "
-                result = {"error": f"{where}{error.strerror or error}"}
+                where = error.filename or directory.path
+                result = {"error": f"{where}: {error.strerror or error}"}
             writer.write(json.dumps(result).encode() + b"\n")
             await writer.drain()
         writer.close()

@@ -7,5 +7,9 @@ class LocalError(Exception):
     """The command cannot be done; the message says why and what to do."""
 
 
+class WrongUse(LocalError):
+    """What was asked for can never be done; the message names the option."""
+
+
 class NotRunning(LocalError):
     """No supervisor owns the directory now."""

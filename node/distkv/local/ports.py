@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distkv.config.units import Address
-from distkv.local.errors import LocalError
+from distkv.local.errors import LocalError, WrongUse
 
 HOST = "127.0.0.1"
 STRIDE = 10
@@ -82,7 +82,7 @@ def check_free(plan: PortPlan, first: int = 0) -> None:
     `first`: only what the nodes from that ordinal on need.
     """
     if not 1 <= plan.base <= PORT_MAX - STRIDE * (plan.nodes + 1):
-        raise LocalError(
+        raise WrongUse(
             f"--port-base {plan.base}: ports up to base + {STRIDE * (plan.nodes + 1)} are used, "
             f"so it must be from 1 to {PORT_MAX - STRIDE * (plan.nodes + 1)}"
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distkv.local.directory import Directory, Identity
-from distkv.local.errors import LocalError
+from distkv.local.errors import LocalError, WrongUse
 from distkv.local.ports import PortPlan, check_free
 from distkv.local.supervisor import Supervisor
 from distkv.manifest import Cluster, cluster_of
@@ -75,7 +75,7 @@ def _new_identity(
         k, m = (DEFAULT_GEOMETRY[i] if g is None else g for i, g in enumerate(geometry))
         manifest = cluster_of("local", k, m)
     elif any(g is not None for g in geometry):
-        raise LocalError("give either a manifest (-f) or --data-shards and --parity-shards")
+        raise WrongUse("give either a manifest (-f) or --data-shards and --parity-shards")
     if directory.path.exists() and any(directory.path.iterdir()):
         names = {entry.name for entry in directory.path.iterdir()} - {"lock"}
         if names:
@@ -180,8 +180,8 @@ def _background(directory: Directory, writing: int) -> None:
             print(error, file=sys.stderr, flush=True)
             tell({"error": str(error)})
         except OSError as error:
-            where = "" if error.filename is None else f"{error.filename}: "
-            tell({"error": f"{where}{error.strerror or error}"})
+            where = error.filename or directory.path
+            tell({"error": f"{where}: {error.strerror or error}"})
             traceback.print_exc()
     finally:
         os._exit(code)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 
 from rich.console import Console
 
+from distkv.core.configuration import NODES_MAX
 from distkv.simulation import campaign, core_run, runner
 
 TAIL = 60
@@ -18,9 +20,27 @@ console = Console(stderr=True, highlight=False)
 
 def _geometry(text: str) -> tuple[int, int]:
     k, plus, m = text.partition("+")
-    if not plus or not k.isdigit() or not m.isdigit() or int(k) < 1:
+    if not plus or not k.isdecimal() or not m.isdecimal() or int(k) < 1:
         raise argparse.ArgumentTypeError("a geometry is K+M, such as 3+2")
+    if int(k) + int(m) > NODES_MAX:
+        raise argparse.ArgumentTypeError(f"at most {NODES_MAX} nodes are supported")
     return int(k), int(m)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,18 +52,27 @@ def _parser() -> argparse.ArgumentParser:
         "--world",
         choices=("full", "core"),
         default="full",
-        help="whole nodes with clients (full), or the consensus core alone",
+        help="whole nodes with clients (full, the default), or the consensus core alone",
     )
     parser.add_argument("--seed", type=int, help="run this one world and describe it")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happens")
-    parser.add_argument("--seeds", type=int, default=100, help="how many worlds to run")
-    parser.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument(
+        "--seeds", type=_positive, default=100, help="how many worlds to run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--first", type=int, default=1, help="the first seed of --seeds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=min(2, os.cpu_count() or 1),
+        help="processes at a time (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--without", default="", help="kinds of faults that stay away, by comma")
-    parser.add_argument("--duration", type=float, help="seconds of faults instead of drawn ones")
+    parser.add_argument("--duration", type=_seconds, help="seconds of faults instead of drawn ones")
     parser.add_argument("--geometry", type=_geometry, help="full: K+M instead of a drawn one")
-    parser.add_argument("--clients", type=int, help="full: clients instead of a drawn number")
+    parser.add_argument("--clients", type=_positive, help="full: clients instead of a drawn number")
     parser.add_argument(
         "--transport",
         choices=("real", "model"),
@@ -71,6 +100,8 @@ def main(argv: list[str]) -> int:
     """See the module. 0: nothing broke; 1: a promise was broken; 2: wrong usage."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    if arguments.trace and arguments.seed is None:
+        parser.error("--trace is of one world: give --seed")
     if arguments.world == "core":
         for name in ("geometry", "clients", "transport", "layouts"):
             if getattr(arguments, name) is not None:

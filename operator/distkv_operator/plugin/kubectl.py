@@ -112,6 +112,11 @@ def _explained(stderr: str) -> str:
             "this Kubernetes cluster does not know DistKVCluster: install the operator first "
             "(kubectl apply -f hack/install.yaml)"
         )
+    if "current-context must exist" in text:
+        return (
+            "no kubeconfig with a current context was found: set KUBECONFIG, or give --kubeconfig "
+            "or --context (`kubectl config get-contexts` lists them)"
+        )
     if "Unable to connect to the server" in text or "was refused" in text:
         return f"{text}\nIs the right context chosen? See `kubectl config get-contexts`"
     return text or "kubectl failed and said nothing"

@@ -151,6 +151,38 @@ def test_a_file_that_cannot_be_written_is_named(arguments: tuple[str, ...], tmp_
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--seeds", "0"), "--seeds"),
+        (("--jobs", "0"), "--jobs"),
+        (("--clients", "0", "--seed", "1"), "--clients"),
+        (("--geometry", "9+9", "--seed", "1"), "at most 12 nodes"),
+        (("--duration", "-1", "--seed", "1"), "--duration"),
+        (("--trace",), "--seed"),
+    ],
+)
+def test_a_simulation_that_cannot_be_run_is_wrong_usage_and_breaks_no_promise(
+    arguments: tuple[str, ...], named: str
+) -> None:
+    done = distkv("simulate", *arguments)
+    assert done.returncode == 2, done.stdout
+    assert named in done.stderr.splitlines()[-1]
+
+
+def test_a_local_cluster_that_can_never_be_is_wrong_usage(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "apiVersion: distkv.io/v1alpha1\nkind: DistKVCluster\nmetadata: {name: a}\n"
+        "spec: {dataShards: 3, parityShards: 2}\n"
+    )
+    for arguments in (("-f", str(path), "--data-shards", "3"), ("--port-base", "65500")):
+        done = distkv("local", "up", *arguments, "--dir", str(tmp_path / "d"))
+        assert done.returncode == 2
+        assert arguments[-2] in done.stderr
+        assert not (tmp_path / "d").exists()
+
+
 def test_bench_names_its_options() -> None:
     for option, value in (("--resp", "nowhere"), ("--size", "many"), ("--size", "1 TiB")):
         done = distkv("bench", option, value)

@@ -109,7 +109,11 @@ class KvApplication:
             return
         page = self._pages.get(request.path)
         if page is None:
-            raise HttpError(404, "not_found", f"there is nothing at {request.path[:256]}")
+            raise HttpError(
+                404,
+                "not_found",
+                f"there is nothing at {request.path[:256]}: keys are at {PREFIX.decode()}{{key}}",
+            )
         if request.method not in ("GET", "HEAD"):
             raise HttpError(405, "bad_request", f"{request.path} takes GET")
         exchange.series = self._series[page[0]]

@@ -190,6 +190,7 @@ def test_context_and_kubeconfig_go_to_kubectl(player: Player) -> None:
     [
         ('error: the server doesn\'t have a resource type "x"', "install the operator first"),
         ("Unable to connect to the server: refused", "kubectl config get-contexts"),
+        ("error: current-context must exist in order to minify", "set KUBECONFIG, or give --kube"),
         ('Error from server (Forbidden): user "a" cannot get', 'user "a" cannot get'),
         ("", "said nothing"),
     ],
