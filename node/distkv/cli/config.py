@@ -37,17 +37,28 @@ def validate(file: Path, role: str, flags: tuple[str, ...]) -> None:
     click.echo(f"{file}: valid")
 
 
+def _unknown(name: str) -> click.UsageError:
+    section = name.partition(".")[0]
+    sections = [known for known, _, _ in section_models()]
+    if section not in sections:
+        return click.UsageError(f"there is no section {section!r}: {', '.join(sections)}")
+    known = [field.field for field in explain_fields() if field.field.startswith(f"{section}.")]
+    return click.UsageError(f"there is no field {name!r}: {', '.join(known)}")
+
+
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.argument("section", required=False)
 def explain(as_json: bool, section: str | None) -> None:
-    """Print every field (of SECTION) with its type, default, bounds and meaning."""
+    """Print every field with its type, default, bounds and meaning.
+
+    SECTION: only those of a section, such as limits, or one field, such as limits.key_bytes_max.
+    """
     fields = explain_fields()
     if section is not None:
-        sections = [name for name, _, _ in section_models()]
-        if section not in sections:
-            raise click.UsageError(f"there is no section {section!r}: {', '.join(sections)}")
-        fields = [field for field in fields if field.field.startswith(f"{section}.")]
+        fields = [x for x in fields if x.field == section or x.field.startswith(f"{section}.")]
+        if not fields:
+            raise _unknown(section)
     if as_json:
         click.echo(json.dumps([field._asdict() for field in fields], indent=2))
         return

@@ -12,13 +12,29 @@ from distkv.cli.words import duration, missing_line, repair_line, size, survival
 
 SUSPICIONS_SHOWN = 10
 WIDTH = 140
-"""Of what is not a terminal."""
+"""At least so wide tables are made: on a narrower terminal a long line goes on in the next one,
+which is better than half a state or half a port."""
+NARROW = 100
 
 
 def console() -> Console:
     """Where tables go."""
     found = Console()
-    return found if found.is_terminal else Console(width=WIDTH)
+    return found if found.is_terminal and found.width >= WIDTH else Console(width=WIDTH)
+
+
+def _show_table(out: Console, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Without columns that are empty; on a narrow terminal closer, and without process ids."""
+    terminal = Console()
+    narrow = terminal.is_terminal and terminal.width < NARROW
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
+    wanted = [i for i, heading in enumerate(headings) if not (narrow and heading == "pid")]
+    shown = [i for i in wanted if any(row[i] for row in rows)]
+    for i in shown:
+        table.add_column(headings[i], no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
+    out.print(table)
 
 
 def show_cluster(found: dict[str, Any]) -> None:
@@ -29,24 +45,26 @@ def show_cluster(found: dict[str, Any]) -> None:
     head += f"{found['parity_shards']}, {formed}, leader {text(found['leader'])}"
     out.print(head, highlight=False)
     show_health(out, found, found["nodes"])
-    table = Table("node", "process", *HEADINGS, "RESP", "HTTP", "pid")
+    rows = []
     for node in found["nodes"]:
         ports = node["ports"]
-        table.add_row(
-            str(node["ordinal"]),
-            _process(node["process"]),
-            *_cells(node),
-            *(str(ports["resp"]), str(ports["http"]), text(node["pid"])),
+        doors = str(ports["resp"]), str(ports["http"])
+        rows.append(
+            (
+                *(str(node["ordinal"]), _process(node["process"])),
+                *(*_cells(node), *doors, text(node["pid"])),
+            )
         )
     gateway = found["gateway"]
-    table.add_row(
-        "gateway",
-        _process(gateway["process"]),
-        *("", gateway["state"], *[""] * (len(HEADINGS) - 2)),
-        *(gateway["resp"].rpartition(":")[2], gateway["http"].rpartition(":")[2]),
-        text(gateway["pid"]),
+    doors = gateway["resp"].rpartition(":")[2], gateway["http"].rpartition(":")[2]
+    rows.append(
+        (
+            *("gateway", _process(gateway["process"])),
+            *("", gateway["state"], *[""] * (len(HEADINGS) - 2)),
+            *(*doors, text(gateway["pid"])),
+        )
     )
-    out.print(table)
+    _show_table(out, ("node", "process", *HEADINGS, "RESP", "HTTP", "pid"), rows)
     for node in found["nodes"]:
         detail = node["detail"] if node["replacement"] is None else node["replacement"]["detail"]
         if detail:
@@ -80,15 +98,12 @@ def show_node(found: dict[str, Any]) -> None:
         f"scrub of this node: {scrub['share']:.0%} of round {scrub['rounds'] + 1} read again, "
         f"{rotten} rotten rows found, {scrub['mended']} mended",
     )
-    table = Table("node", "up", *HEADINGS)
+    rows = []
     for member in view["members"]:
         up = "[green]yes[/]" if member["up"] else "[red]no[/]"
-        table.add_row(
-            str(member["ordinal"]),
-            "[red]disk lost[/]" if member["disk_lost"] else up,
-            *_cells(member),
-        )
-    out.print(table)
+        state = "[red]disk lost[/]" if member["disk_lost"] else up
+        rows.append((str(member["ordinal"]), state, *_cells(member)))
+    _show_table(out, ("node", "up", *HEADINGS), rows)
     show_suspicions(out, found["suspicions"])
 
 

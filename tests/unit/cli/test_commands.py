@@ -89,6 +89,14 @@ def test_explain_is_there_for_programs() -> None:
     assert distkv("config", "explain", "nothing").returncode == 2
 
 
+def test_explain_takes_the_name_that_a_message_gives() -> None:
+    done = distkv("config", "explain", "limits.key_bytes_max", "--json")
+    assert [entry["field"] for entry in json.loads(done.stdout)] == ["limits.key_bytes_max"]
+    done = distkv("config", "explain", "limits.key_bytes")
+    assert done.returncode == 2
+    assert "there is no field 'limits.key_bytes': limits.key_bytes_max, " in done.stderr
+
+
 @pytest.mark.parametrize("command", ["status", "down", "kill", "start", "wipe"])
 def test_local_commands_without_a_cluster_say_how_to_start_one(
     tmp_path: Path, command: str

@@ -96,7 +96,7 @@ class KvApplication:
     def route(self, exchange: Exchange) -> None:
         """See exchange.Application."""
         request = exchange.request
-        exchange.body_limit = "of a request without a body"
+        exchange.body_limit = f"of {request.method}, which takes no body"
         if request.raw_path.startswith(PREFIX):
             handler = self._methods.get(request.method)
             if handler is None:
