@@ -74,6 +74,27 @@ def reason_of(status: int, raw: bytes) -> tuple[str, str]:
         return "", text or http.client.responses.get(status, f"status {status}")
 
 
+def pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body of an answer. Raises Failure if it ends before its length says so.
+
+    `http.client` takes the end of the connection for the end of a body that is read in pieces.
+    """
+    length = int(response.getheader("Content-Length") or 0)
+    had, reason = 0, ""
+    while True:
+        try:
+            piece = response.read(READ_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            piece, reason = b"", str(error) or type(error).__name__
+        if not piece:
+            break
+        had += len(piece)
+        yield piece
+    if reason or had < length:
+        reason = reason or "the connection ended"
+        raise Failure(f"the answer broke off after {had} of {length} bytes ({reason}): ask again")
+
+
 def _unanswered(address: str, error: Exception) -> Failure:
     if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
         text = (
@@ -136,7 +157,7 @@ class Client:
         while left is None or left > 0:
             wanted = PAGE_KEYS if left is None else min(left, PAGE_KEYS)
             path = list_path(prefix, wanted, start, end, cursor)
-            page = parse_page(self.request("GET", path).read())
+            page = parse_page(b"".join(pieces(self.request("GET", path))))
             yield from page.keys
             if page.cursor is None:
                 return

@@ -10,7 +10,7 @@ from typing import IO
 
 import click
 
-from distkv.cli.client import DEFAULT_SERVER, READ_BYTES, Client, key_of, key_path
+from distkv.cli.client import DEFAULT_SERVER, Client, key_of, key_path, pieces
 from distkv.cli.exits import EXIT_CODES, EXIT_DIFFERENT, EXIT_FAILED, Failure
 
 SERVER = click.option(
@@ -68,7 +68,7 @@ def get(key: str, server: str, output: Path | None) -> None:
     response = Client(server).request("GET", key_path(key))
     # Opened only now: without an answer a file that is there stays as it was.
     target = output.open("wb") if output is not None else sys.stdout.buffer
-    while piece := response.read(READ_BYTES):
+    for piece in pieces(response):
         target.write(piece)
     target.flush()
 

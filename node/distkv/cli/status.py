@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from distkv.cli.client import Client
+from distkv.cli.client import Client, pieces
 from distkv.cli.kv import JSON, SERVER
 
 
@@ -22,7 +22,7 @@ def status(server: str, as_json: bool) -> None:
     shards_corrupt, values_lost, repair_bytes_..., survives (available, durable: how many more
     nodes may stop, and disks be lost) and members. What is not known is null.
     """
-    found = json.loads(Client(server).request("GET", "/v1/status").read())
+    found = json.loads(b"".join(pieces(Client(server).request("GET", "/v1/status"))))
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
