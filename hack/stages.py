@@ -68,17 +68,16 @@ def stages(fast: bool, long: bool) -> list[Stage]:
         for name in ("scenarios", "simulation"):
             plan.append(Stage(name, [f"tests/{name}", *two, *marks]))
         plan.append(Stage("integration", ["tests/integration", *marks]))
-    if long:
-        plan.extend(testbed())
+        plan.extend(testbed(marks))
     return plan
 
 
-def testbed() -> list[Stage]:
+def testbed(marks: list[str]) -> list[Stage]:
     """The tests on a real Kubernetes, where the repository has them."""
     if not TESTBED.exists():
         return []
     ready = ("env", f"PYTHONPATH={TESTBED.parent.parent}", sys.executable, "-m", "testbed.ready")
-    return [Stage("kubernetes", ["tests/kubernetes"], True, (str(TESTBED),), ready)]
+    return [Stage("kubernetes", ["tests/kubernetes", *marks], True, (str(TESTBED),), ready)]
 
 
 def run(stage: Stage) -> Tally:
@@ -158,7 +157,7 @@ def main(arguments: list[str]) -> int:
     if rest:
         return subprocess.run([sys.executable, "-m", "pytest", *rest], cwd=ROOT).returncode
     if "--kubernetes" in flags:
-        plan = testbed()
+        plan = testbed([])
         if not plan:
             print("hack/testbed/run-tests is not in this checkout", file=sys.stderr)
             return 2

@@ -189,7 +189,7 @@ def documents(text: str) -> Iterator[Manifest]:
 WRITER = '''
 import json, socket, sys, time
 
-host, seconds, size = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+host, seconds, size, keys = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 patience = 15.0
 link = None
 
@@ -226,19 +226,26 @@ def value(number):
 
 written, until = 0, time.monotonic() + seconds
 while time.monotonic() < until:
-    ask(b"SET", b"key-%d" % written, value(written))
+    ask(b"SET", b"key-%d" % (written % keys), value(written))
     written += 1
-wrong = [n for n in range(written) if ask(b"GET", b"key-%d" % n) != value(n)]
+last = range(max(0, written - keys), written)
+wrong = [n for n in last if ask(b"GET", b"key-%d" % (n % keys)) != value(n)]
 print(json.dumps({"written": written, "wrong": wrong}))
 '''
 
 
 class Writer:
-    """Writes through the gateway for a while, then reads everything back."""
+    """Writes through the gateway for a while, then reads everything back.
+
+    Only so many keys: what a repair has to do then does not depend on how fast the machine is.
+    """
+
+    KEYS = 150
 
     def __init__(self, store: Store, pod: str, seconds: float, size: int = 6000) -> None:
         command = [*store.space.cluster.provider.kubectl(), "-n", store.space.name, "exec", pod]
         command += ["--", "python", "-c", WRITER, f"{store.name}-gateway", str(seconds), str(size)]
+        command.append(str(self.KEYS))
         self._process = subprocess.Popen(
             [str(word) for word in command],
             stdout=subprocess.PIPE,
