@@ -81,6 +81,7 @@ def test_the_minimal_example_becomes_ready_and_serves_redis_cli(
         assert "finalizers" not in space.get("dkv", "minimal")["metadata"]
 
 
+@pytest.mark.long
 def test_a_cluster_is_founded_once_even_if_the_operator_dies(
     cluster: Cluster, operator: Operator
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_pod_and_its_claim_deleted_are_refilled_even_if_the_operator_dies(
     assert store.status["members"][2]["incarnation"] != before
 
 
+@pytest.mark.long
 def test_a_node_lost_for_good_moves_its_member(store: Store, operator: Operator) -> None:
     Writer(store, "client", 4, 64_000).finish()
     leader = store.status["leader"]
@@ -159,6 +161,7 @@ def test_a_node_lost_for_good_moves_its_member(store: Store, operator: Operator)
     store.wait("the node to be back", lambda: store.space.cluster.node_ready(lost))
 
 
+@pytest.mark.long
 def test_a_new_image_is_rolled_one_by_one_under_load(
     store: Store, operator: Operator, tmp_path: Path
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_bad_image_stops_after_one_pod_and_is_taken_back(store: Store) -> None
     assert all(store.uid("pod", f"store-{o}") == before[o] for o in before if o not in changed)
 
 
+@pytest.mark.long
 def test_k_and_m_change_in_use(store: Store, operator: Operator) -> None:
     Writer(store, "client", 4, 64_000).finish()
     store.patch(dataShards=2, parityShards=1)

@@ -120,6 +120,7 @@ def test_a_pod_carries_the_fingerprint_of_what_it_was_started_with(store: Store)
     assert found["annotations"][names.FINGERPRINT_ANNOTATION] == fingerprint(wanted, around)
 
 
+@pytest.mark.long
 def test_changes_that_need_no_restart_reach_a_running_node(store: Store) -> None:
     before = store.space.get("pod", store.own.pod(0))["metadata"]
     wanted, around = store.apply(

@@ -14,6 +14,9 @@ from testbed.image.layer import Layer
 from testbed.image.oci import write_archive
 from testbed.manifests import IDLE, PORT, RESTRICTED, headless, pod, server, stateful
 
+pytestmark = pytest.mark.long
+"""The test bed itself: what stands on it is tested each time."""
+
 
 def test_six_nodes_are_ready_in_three_zones(cluster: Cluster) -> None:
     zone = "topology.kubernetes.io/zone"

@@ -13,6 +13,9 @@ from testbed.manifests import IDLE, RESTRICTED, pod
 from testbed.paths import CHECKOUT, cache_root
 from testbed.run import run
 
+pytestmark = pytest.mark.long
+"""The test bed itself: what stands on it is tested each time."""
+
 IMAGE = "distkv:dev"
 
 

@@ -28,6 +28,9 @@ SETTINGS = (
     "fs/inotify/max_user_instances",
 )
 
+pytestmark = pytest.mark.long
+"""The test bed itself: what stands on it is tested each time."""
+
 
 def setting(name: str) -> str:
     path = Path("/proc/sys") / name

@@ -9,6 +9,9 @@ import pytest
 from testbed.harness import Space
 from testbed.manifests import PORT, Manifest, headless, pod, policy, server
 
+pytestmark = pytest.mark.long
+"""The test bed itself: what stands on it is tested each time."""
+
 LIMIT_MS = 2000
 
 
