@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class DistKVError(Exception):
     """Base of all errors that reach a client."""
@@ -82,9 +84,16 @@ class DataLost(DistKVError):
 
 
 class DiskFull(DistKVError):
-    """This node's disk is full: it is read-only until space is back."""
+    """This node's disk is full: it only reads and deletes until space is back."""
 
     code, resp, http, retry = "disk_full", "DISKFULL", 507, True
+
+
+def full_text(ordinals: Sequence[int]) -> str:
+    """Which disks are full, for messages; at least one."""
+    if len(ordinals) == 1:
+        return f"the disk of node {ordinals[0]} is full"
+    return f"the disks of nodes {', '.join(map(str, ordinals))} are full"
 
 
 class Corrupt(DistKVError):

@@ -114,7 +114,8 @@ class StorageSection(Section):
     reserve: Size = Field(
         default=64 * MIB,
         ge=0,
-        description="Free bytes below which the node turns read-only, so that it can recover.",
+        description="Free bytes below which the node only reads and deletes, so that it can "
+        "recover; the engine's own reserve (files 4 MiB, rocksdb 48 MiB) comes on top.",
     )
 
 

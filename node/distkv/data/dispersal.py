@@ -19,7 +19,7 @@ from distkv.data.choose import Chooser, Measurements
 from distkv.data.messages import Refusal
 from distkv.data.ports import Dispersed
 from distkv.data.source import Source
-from distkv.errors import DeadlineExceeded, DiskFull, DistKVError, NoQuorum, NotFormed
+from distkv.errors import DeadlineExceeded, DiskFull, DistKVError, NoQuorum, NotFormed, full_text
 from distkv.ids import Ballot, Member
 from distkv.kernel import Future, Kernel, Timer
 
@@ -243,8 +243,9 @@ class Dispersal:
     def _too_few(self, configuration: Configuration, answering: int) -> DistKVError:
         text = f"{answering} of {configuration.size} nodes take shards, a write needs "
         text += str(configuration.phase_one)
-        if Refusal.DISK_FULL in self._refusers.values():
-            return DiskFull(f"{text}: disks of the others are full")
+        full = [o for o, refusal in self._refusers.items() if refusal is Refusal.DISK_FULL]
+        if full:
+            return DiskFull(f"{text}: {full_text(sorted(full))}")
         return NoQuorum(text)
 
     def on_stored(self, attempt: Attempt, target: Target) -> None:

@@ -80,12 +80,14 @@ class GatewayStore:
         """See operations.Store."""
         links = self.nodes.links
         serving = self.nodes.serving
+        # Nodes on full disks answer reads and take deletions: somebody must let those through.
+        reading = any(link.connected and link.state == "read-only" for link in links)
         keys = [link.keys for link in links if link.serving and link.keys is not None]
         return {
             "role": "gateway",
             "version": version(),
-            "serving": serving > 0,
-            "state": "serving" if serving else "no node serves",
+            "serving": serving > 0 or reading,
+            "state": "serving" if serving else "read-only" if reading else "no node serves",
             "nodes_connected": self.nodes.connected,
             "nodes_serving": serving,
             "requests": len(self._active),

@@ -11,7 +11,7 @@ from distkv.local.directory import Directory, Identity, write_durably
 from distkv.local.ports import HOST, PortPlan
 from distkv.local.processes import Child
 
-SPARE_BYTES = 1024 * 1024
+SPARE_BYTES = 8 * 1024 * 1024
 """On a laptop all nodes share one disk: each keeps only a little in reserve."""
 
 

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkv.errors import BadRequest, DiskFull, DistKVError, NoQuorum, NotFormed, ShuttingDown
+from distkv.errors import (
+    BadRequest,
+    DiskFull,
+    DistKVError,
+    NoQuorum,
+    NotFormed,
+    ShuttingDown,
+    full_text,
+)
 from distkv.kernel import Future, TimedOut
 from distkv.machine.commands import pack_open
 from distkv.machine.interface import Outcome, OutcomeKind
 from distkv.member.standing import describe
 from distkv.member.writing import failure
-from distkv.operations import OpenSession, Operation, Upload, Write
+from distkv.operations import Check, Delete, Flush, OpenSession, Operation, Upload, Write
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
+
+
+def _frees(write: Write) -> bool:
+    """It only makes room: refusing it would leave a full cluster full for ever."""
+    return all(type(mutation) in (Delete, Flush, Check) for mutation in write.mutations)
 
 
 class Clients:
@@ -92,12 +105,16 @@ class Clients:
             return ShuttingDown("this node is stopping; nothing was changed, ask another")
         if seat.quorum_lost:
             return NoQuorum(seat.situation())
-        if seat.owner.disk_full and type(operation) is Write:
-            return DiskFull(
-                "the disk of this node is full: it is read-only until space is back; "
-                "write through another node"
-            )
+        if seat.owner.disk_full and type(operation) is Write and not _frees(operation):
+            return self._disk_full()
         return None
+
+    def _disk_full(self) -> DiskFull:
+        seat = self._seat
+        return DiskFull(
+            f"{full_text(seat.full_disks)}: node {seat.member.ordinal} only reads and deletes "
+            "until space is back; write through another node"
+        )
 
     def upload(self, length: int | None) -> Upload:
         """See Member.upload."""
@@ -105,7 +122,7 @@ class Clients:
         if not seat.machine.configuration.is_voter(seat.member):
             raise NotFormed(f"write through another node, this is no member: {describe(seat)}")
         if seat.owner.disk_full:
-            raise DiskFull("the disk of this node is full; write through another node")
+            raise self._disk_full()
         if seat.closing:
             raise ShuttingDown("this node is stopping; write through another node")
         if seat.quorum_lost:

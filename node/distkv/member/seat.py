@@ -15,7 +15,7 @@ from distkv.core.messages import Message as ConsensusMessage
 from distkv.core.replica import Replica
 from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
 from distkv.data.plane import DataPlane
-from distkv.errors import DistKVError
+from distkv.errors import DistKVError, full_text
 from distkv.ids import Member, node_session
 from distkv.kernel import Future, Kernel
 from distkv.machine.commands import pack_boot, pack_formed, pack_settled, pack_tick
@@ -211,10 +211,17 @@ class Seat:
         up = self.owner.peers.members_up(configuration)
         leader = self.replica.leader
         led = "no leader is known" if leader is None else f"node {leader.ordinal} leads"
+        full = f"; {full_text(self.full_disks)}" if self.full_disks else ""
         return (
             f"{up} of {configuration.size} nodes answer, {configuration.phase_one} are needed "
-            f"to go on; {led}"
+            f"to go on; {led}{full}"
         )
+
+    @property
+    def full_disks(self) -> list[int]:
+        """Ordinals whose nodes say that their disk is full, this one included."""
+        own = [self.member.ordinal] if self.owner.disk_full else []
+        return sorted({*own, *self.data.disperser.full})
 
     @property
     def busy(self) -> bool:

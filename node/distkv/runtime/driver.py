@@ -28,6 +28,8 @@ from distkv.wire.codec import WireError, decode, encode
 log = logging.getLogger("distkv.driver")
 
 FULL_RETRY_SECONDS = 1.0
+LOOK_BYTES_MIN = 1024 * 1024
+"""Free space is asked for once per so many bytes written, or per eighth of the reserve."""
 COMPACT_BYTES_MIN = 256 * 1024
 """Bytes that compaction may copy in one step between turns: a few milliseconds at most."""
 TIMER_SECONDS = 0.010
@@ -59,10 +61,20 @@ def _bytes_of(writes: list[StorageOperation]) -> int:
 class Driver:
     """Implements `transport.base.Handler`; see the module."""
 
-    def __init__(self, member: Member, engine: Engine, halt: Callable[[str], None]) -> None:
+    def __init__(
+        self, member: Member, engine: Engine, halt: Callable[[str], None], reserve: int = 0
+    ) -> None:
+        """`reserve`: free bytes, besides the engine's own reserve, below which the node takes
+        no more values of clients. `halt`: told why the node cannot go on."""
         self.member = member
         self.engine = engine
         self._halt = halt
+        # Below its own reserve the engine refuses consensus too: no leader, no deletion then.
+        self._reserve = reserve + engine.reserve_bytes
+        self._look_bytes = max(LOOK_BYTES_MIN, reserve // 8)
+        self._unlooked = 0
+        self._compacted = False
+        """Since the last flush that compaction asked for."""
         self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(engine)
         self._transport: Transport | None = None
@@ -212,7 +224,9 @@ class Driver:
             if output.writes:
                 try:
                     self.engine.write(output.writes)
-                    self._unflushed_bytes += _bytes_of(output.writes)
+                    size = _bytes_of(output.writes)
+                    self._unflushed_bytes += size
+                    self._unlooked += size
                 except StorageFull as full:
                     self._on_full(str(full))
                     return False
@@ -222,6 +236,8 @@ class Driver:
         if self._refused:
             self._refused = False
             self._judge_space()
+        if self._unlooked >= self._look_bytes:
+            self.look_at_space()
         return True
 
     def _on_full(self, reason: str) -> None:
@@ -239,10 +255,11 @@ class Driver:
         self._retry = None
         self.wake()
 
-    def on_free_space(self, enough: bool, free: int) -> None:
-        """Regularly: whether what is free is more than the reserve."""
-        self._scarce = not enough
-        self.free_bytes = free
+    def look_at_space(self) -> None:
+        """Regularly, and as it is written: whether what is free is more than the reserve."""
+        self._unlooked = 0
+        self.free_bytes = self.engine.usage().free
+        self._scarce = self.free_bytes < self._reserve
         self._judge_space()
 
     def _judge_space(self) -> None:
@@ -320,15 +337,24 @@ class Driver:
     def _compact(self, written: int) -> bool:
         """Let the engine clean up about as much as was written, so that neither falls behind."""
         try:
-            return self.engine.compact_step(max(COMPACT_BYTES_MIN, written))
+            more = self.engine.compact_step(max(COMPACT_BYTES_MIN, written))
         except StorageFull as full:
             log.warning("compaction waits for space: %s", full)
             return False
+        self._compacted |= more
+        return more
 
     def _compact_when_idle(self) -> None:
         if self.closed:
             return
         more = not self._flushing and self._compact(0)
+        if self._compacted and not more and not self._flushing:
+            # Space is given back once the copies are durable, and on a full disk, or a quiet
+            # day, nobody else flushes.
+            self._compacted = False
+            self._flush_wanted = True
+            if self._flush_if_wanted():
+                self.wake()
         self._loop.call_later(0.02 if more else COMPACT_IDLE_SECONDS, self._compact_when_idle)
 
     def _send(self, messages: list[Outgoing]) -> None:

@@ -114,11 +114,11 @@ class NodeProcess:
             self._room,
             log.warning,
         )
-        self.driver = Driver(self.member, engine, self._halt)
+        self.driver = Driver(self.member, engine, self._halt, config.storage.reserve)
         self.store = NodeStore(self.driver)
         self.endpoint: Endpoint | None = None
         self.doors: Doors | None = None
-        self._resources = ResourceLog(config.logging.resources, self.driver, config.storage.reserve)
+        self._resources = ResourceLog(config.logging.resources, self.driver)
         self._live = LiveConfig(
             source,
             config,

@@ -22,10 +22,9 @@ SPACE_SECONDS = 1.0
 class ResourceLog:
     """`reserve`: free bytes below which the node takes no more writes of clients."""
 
-    def __init__(self, every: float, driver: Driver, reserve: int) -> None:
+    def __init__(self, every: float, driver: Driver) -> None:
         self._every = every
         self._driver = driver
-        self._reserve = reserve
         self._doors: Doors | None = None
         self._trimmer = Trimmer()
         self._tasks: list[asyncio.Task[None]] = []
@@ -46,8 +45,7 @@ class ResourceLog:
     async def _watch_space(self) -> None:
         """Turn read-only while there is still room for what consensus must write."""
         while True:
-            free = self._driver.engine.usage().free
-            self._driver.on_free_space(free >= self._reserve, free)
+            self._driver.look_at_space()
             self._trimmer.look(self._in_flight())
             await asyncio.sleep(SPACE_SECONDS)
 

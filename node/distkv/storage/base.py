@@ -119,6 +119,8 @@ class Engine(Protocol):
     name: str
     framed: bool
     """Whether `check_framing` has anything to look at."""
+    reserve_bytes: int
+    """Free bytes below which `write` refuses batches that put rows."""
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The row, or None. Raises CorruptRow."""

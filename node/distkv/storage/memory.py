@@ -115,6 +115,7 @@ class MemoryEngine:
 
     name = "memory"
     framed = False
+    reserve_bytes = 0
 
     def __init__(self) -> None:
         self._tables: dict[Table, _Rows] = {table: _Rows() for table in Table}

@@ -193,7 +193,7 @@ class RocksEngine(_Reader):
         """Open or create. Raises StorageError: in use, or durable batches are missing."""
         make_directory(directory)
         self._directory = directory
-        self._reserve_bytes = reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._path = directory / "rocksdb"
         self._failure: str | None = None
         self._unchecked = SPACE_CHECK_BYTES
@@ -304,10 +304,10 @@ class RocksEngine(_Reader):
         if not self._stuck and (not growing or self._unchecked < SPACE_CHECK_BYTES):
             return
         free = self._free()
-        if free < self._reserve_bytes + size and (growing or self._stuck):
+        if free < self.reserve_bytes + size and (growing or self._stuck):
             self._unchecked = SPACE_CHECK_BYTES
             raise StorageFull(
-                f"{self._directory} has {free} bytes left; the last {self._reserve_bytes} "
+                f"{self._directory} has {free} bytes left; the last {self.reserve_bytes} "
                 "are kept for what RocksDB writes by itself"
             )
         self._unchecked = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -93,12 +94,11 @@ def test_a_replacement_is_refused_to_strangers_and_to_wrong_claims(cluster: Clus
     assert f"node {leader}" in answer.json["message"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    mount = tmp_path / "disk"
+@contextlib.contextmanager
+def mounted(mount: Path, size: int) -> Iterator[Path]:
+    """A file system of its own; skips the test where that is not allowed."""
     mount.mkdir()
-    options = f"size={DISK}"
-    command = ["mount", "-t", "tmpfs", "-o", options, "distkv-test", str(mount)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "distkv-test", str(mount)]
     if shutil.which("mount") is None or os.geteuid() != 0:
         pytest.skip("a file system of its own needs root")
     done = subprocess.run(command, capture_output=True, text=True)
@@ -108,6 +108,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield mount
     finally:
         subprocess.run(["umount", "--lazy", str(mount)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk", DISK) as mount:
+        yield mount
 
 
 @pytest.mark.parametrize("reserve", [32 * MIB, 0], ids=["reserve", "no reserve"])
@@ -155,6 +161,63 @@ def test_a_node_that_starts_on_a_full_disk_waits_for_space(small_disk: Path) -> 
         ballast.unlink()
         some.wait_serving()
         assert node.redis().get("kept") == b"1"
+
+
+def test_a_cluster_whose_disks_are_all_full_reads_deletes_and_recovers(tmp_path: Path) -> None:
+    """Nobody makes room from outside: deletions do, and an election must be possible too."""
+    reserve = 8 * MIB
+    with contextlib.ExitStack() as disks:
+        paths = [disks.enter_context(mounted(tmp_path / str(n), 48 * MIB)) for n in range(5)]
+        some = Cluster(
+            overrides={"repair": {"grace": 2}, "limits": {"request_seconds": 2}},
+            per_node={
+                n: {"storage": {"reserve": reserve, "directory": str(path / "data")}}
+                for n, path in enumerate(paths)
+            },
+        )
+        with some:
+            written = _write_until_full(some)
+            for path in paths:  # a few may have room for one more shard, which no write gets
+                with (path / "ballast").open("wb", buffering=0) as file:
+                    _fill(file.fileno(), spare=reserve)
+            wait_until(lambda: all(status_of(n)["disk_full"] for n in some.nodes), "all full")
+            assert len(written) > 50
+            leader = some.leader()
+            some.kill(leader)
+            wait_until(lambda: some.leader_or_none() not in (None, leader), "another leader")
+            some.start(leader)
+            wait_until(
+                lambda: all(status_of(n)["state"] == "read-only" for n in some.nodes), "all back"
+            )
+            for node in some.nodes:
+                key, value = written[-1 - node.ordinal]
+                assert node.redis().get(key) == value
+                with pytest.raises(redis.ResponseError, match=r"disks of nodes 0, 1, 2, 3, 4 are"):
+                    node.redis().set("x", bytes(10_000))
+            for number, (key, _) in enumerate(written[: len(written) * 3 // 4]):
+                assert some.nodes[number % 5].redis().delete(key) == 1
+            some.wait_serving()
+            assert some.nodes[0].redis().set("x", bytes(100_000))
+            key, value = written[-1]
+            assert some.nodes[1].redis().get(key) == value
+
+
+def _write_until_full(some: Cluster) -> list[tuple[str, bytes]]:
+    """Through every node in turn, until too few are left; what was acknowledged."""
+    written: list[tuple[str, bytes]] = []
+
+    def full() -> bool:
+        node = some.nodes[len(written) % some.size]
+        key = f"k{len(written)}"
+        value = value_of(key, len(written), 300_000)
+        with contextlib.suppress(redis.ResponseError):
+            if node.redis().set(key, value):
+                written.append((key, value))
+                return False
+        return sum(bool(status_of(n)["disk_full"]) for n in some.nodes) >= 3
+
+    wait_until(full, "so many disks to be full that no write is taken")
+    return written
 
 
 def _fill(descriptor: int, spare: int) -> None:

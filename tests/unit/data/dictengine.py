@@ -22,6 +22,7 @@ class DictEngine:
 
     name = "dict"
     framed = False
+    reserve_bytes = 0
 
     def __init__(self) -> None:
         self.tables: dict[Table, dict[bytes, bytes]] = {table: {} for table in Table}

@@ -11,7 +11,7 @@ from distkv.member.identity import DirectoryIdentity, founding_row
 from distkv.member.member import Member
 from distkv.member.messages import Founding, Greeting
 from distkv.member.options import MemberOptions
-from distkv.operations import Delete, Get, Operation, Write
+from distkv.operations import Delete, Flush, Get, Operation, Put, Write
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Identity
 
@@ -115,6 +115,26 @@ def test_a_blocked_node_greets_as_full_and_tells_who_waits(lone: Lone) -> None:
     greeting = sent[0].message
     assert isinstance(greeting, Greeting)
     assert greeting.disk_full
+
+
+def test_a_full_node_takes_deletions_only_and_says_which_disks_are_full(lone: Lone) -> None:
+    """Were they refused too, a cluster whose disks are all full would stay so for ever."""
+    for ordinal in (1, 2):
+        lone.member.peer_up(peer(ordinal))
+    lone.member.receive(peer(2), Greeting(True, True, True, 0, 0, 0, 0))
+    lone.step()
+    lone.member.disk_full = True
+    assert lone.error(WRITE) is None
+    assert lone.error(Write((Flush(),))) is None
+    for mutations in ((Put(b"key", b"1"),), (Delete(b"a"), Put(b"b", b"1"))):
+        refusal = lone.error(Write(mutations))
+        assert isinstance(refusal, DiskFull)
+        assert str(refusal).startswith("the disks of nodes 0, 2 are full")
+    with pytest.raises(DiskFull, match="nodes 0, 2"):
+        lone.member.upload(5000)
+    assert lone.seat.situation().endswith("; the disks of nodes 0, 2 are full")
+    lone.member.disk_full = False
+    assert lone.seat.situation().endswith("; the disk of node 2 is full")
 
 
 def test_a_peer_that_greets_as_full_is_spared(lone: Lone) -> None:

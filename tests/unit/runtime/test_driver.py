@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from distkv.member.output import Output
 from distkv.runtime.driver import Driver
-from distkv.storage.base import Put, StorageFull, StorageOperation, Table
+from distkv.storage.base import Delete, Put, StorageFull, StorageOperation, Table, Usage
+from distkv.storage.files import FilesEngine
 from distkv.storage.memory import MemoryEngine
+
+MIB = 1024 * 1024
 
 
 class Disk(MemoryEngine):
@@ -16,6 +20,11 @@ class Disk(MemoryEngine):
 
     full = False
     refused = 0
+    reserve_bytes = 4 * MIB
+    free = 64 * MIB
+
+    def usage(self) -> Usage:
+        return super().usage()._replace(free=self.free)
 
     def write(self, batch: Sequence[StorageOperation]) -> None:
         if self.full:
@@ -24,11 +33,26 @@ class Disk(MemoryEngine):
         super().write(batch)
 
 
+class Compacted(FilesEngine):
+    """Tells when its files are small."""
+
+    def __init__(self, directory: Path, segment_bytes: int, reserve_bytes: int) -> None:
+        super().__init__(directory, segment_bytes, reserve_bytes)
+        self.small = asyncio.Event()
+
+    def compact_step(self, budget_bytes: int = 0) -> bool:
+        more = super().compact_step(budget_bytes)
+        if self.usage().on_disk < 50_000:
+            self.small.set()
+        return more
+
+
 class OneRow:
     """A member that wants one more row written at every turn."""
 
     def __init__(self) -> None:
         self.number = 0
+        self.row = b""
         self.disk_full = False
         self.has_work = False
         self.starved: dict[int, int] = {}
@@ -37,7 +61,7 @@ class OneRow:
 
     def turn(self, now: float, wall_ms: int) -> Output:
         self.number += 1
-        row = Put(Table.META, b"%d" % self.number, b"")
+        row = Put(Table.META, b"%d" % self.number, self.row)
         return Output(self.number, [row], must_flush=True)
 
     def write_refused(self) -> None:
@@ -91,6 +115,48 @@ def test_a_full_disk_is_tried_again_by_one_timer_and_no_batch_is_lost() -> None:
         assert not member.disk_full
         rows = {int(key) for key, _ in engine.scan(Table.META, limit=10_000)}
         assert rows == set(range(1, member.number + 1))
+        await driver.close()
+
+    asyncio.run(run())
+
+
+def test_the_node_is_read_only_before_the_engine_refuses_consensus() -> None:
+    """Else nothing is elected and nothing deleted on a full disk; and a second is a long time."""
+
+    async def run() -> None:
+        engine, member = Disk(), OneRow()
+        reserve = 8 * MIB
+        driver = Driver(member, engine, lambda reason: None, reserve)  # type: ignore[arg-type]
+        for free, full in ((12 * MIB, False), (12 * MIB - 1, True), (12 * MIB, False)):
+            engine.free = free
+            driver.look_at_space()
+            assert member.disk_full == full
+        engine.free = 11 * MIB
+        member.row = bytes(MIB - 1)
+        await _wakes(driver, 1)
+        assert not member.disk_full
+        member.row = b"1"
+        await _wakes(driver, 1)
+        assert member.disk_full
+        await driver.close()
+
+    asyncio.run(run())
+
+
+def test_deleted_rows_give_their_space_back_although_nobody_writes(tmp_path: Path) -> None:
+    """A node on a full disk writes nothing that would flush what compaction copied."""
+
+    async def run() -> None:
+        engine, member = Compacted(tmp_path, segment_bytes=4096, reserve_bytes=0), OneRow()
+        keys = [b"%d" % number for number in range(100)]
+        for key in keys:
+            engine.write([Put(Table.SHARD, key, bytes(1000)), Put(Table.STATE, key, bytes(100))])
+        engine.write([Delete(Table.SHARD, key) for key in keys])
+        engine.flush()
+        driver = Driver(member, engine, lambda reason: None)  # type: ignore[arg-type]
+        driver.attach(object())  # type: ignore[arg-type]
+        await asyncio.wait_for(engine.small.wait(), 20)
+        assert engine.count(Table.STATE) == len(keys)
         await driver.close()
 
     asyncio.run(run())

@@ -104,6 +104,18 @@ def test_files_reserve_lets_deletions_and_compaction_through(small_disk: Path) -
     engine.close()
 
 
+def test_a_small_disk_that_is_full_gets_its_space_back(small_disk: Path) -> None:
+    """Segments as large as the disk would never be sealed, and never be compacted."""
+    engine = FilesEngine(small_disk)
+    rows = fill(engine, random.Random(6), 50_000)
+    engine.write([Delete(Table.SHARD, key) for key in rows])
+    engine.flush()
+    while engine.compact_step():
+        engine.flush()
+    engine.write([Put(Table.META, b"room", bytes(DISK_BYTES // 2))])
+    engine.close()
+
+
 def test_failed_flush_stops_writes_until_reopened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ The owner calls `compact_step` when it has time, see compaction.py.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,9 @@ from distkv.storage.files.segment import find_segments
 from distkv.storage.lock import DirectoryLock
 
 SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES_MIN = 1 << 20
+SEGMENTS_MIN = 16
+"""A small file system holds at least so many: only of a sealed one is space given back."""
 RESERVE_BYTES = 4 << 20
 CACHED_VALUE_BYTES = 256
 RANGE_ROWS = 16
@@ -49,6 +53,12 @@ RANGE_ROWS = 16
 MAX_KEY_BYTES = 0xFFFF
 
 _Undo = list[tuple[Rows, bytes, int | None]]
+
+
+def _segment_bytes(directory: Path) -> int:
+    state = os.statvfs(directory)
+    share = state.f_blocks * state.f_frsize // SEGMENTS_MIN
+    return max(SEGMENT_BYTES_MIN, min(SEGMENT_BYTES, share))
 
 
 class FilesEngine:
@@ -60,16 +70,18 @@ class FilesEngine:
     def __init__(
         self,
         directory: Path,
-        segment_bytes: int = SEGMENT_BYTES,
+        segment_bytes: int | None = None,
         reserve_bytes: int = RESERVE_BYTES,
         cached_value_bytes: int = CACHED_VALUE_BYTES,
     ) -> None:
-        """Open or create. `reserve_bytes`: space that only deletions and compaction may use.
+        """Open or create. `reserve_bytes`: space that only deletions and compaction may use;
+        `segment_bytes`: None for what suits the file system.
 
         Raises StorageError: the directory is in use, damaged beyond use, or of a later version.
         """
-        options = LogOptions(segment_bytes, reserve_bytes)
         make_directory(directory)
+        options = LogOptions(segment_bytes or _segment_bytes(directory), reserve_bytes)
+        self.reserve_bytes = reserve_bytes
         self._lock = DirectoryLock(directory)
         try:
             found = recover(find_segments(directory))
