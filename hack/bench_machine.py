@@ -41,7 +41,7 @@ def measure(engine: Engine, commands: int, batch: int, keys: int) -> tuple[float
     members = tuple(Member(i, 100 + i) for i in range(5))
     machine = Machine.found(engine, b"bench", "bench", Configuration(1, 3, 2, members))
     session = node_session(100, 1)
-    start = [c.pack_formed(b"bench", "bench"), c.pack_boot(100, 0, 1)]
+    start = [c.pack_formed(b"bench", "bench"), c.pack_boot(100, 0, 1, 1)]
     entries = [c.entry_batch(1, start)]
     value = bytes(1024)
     for first in range(1, commands, batch):

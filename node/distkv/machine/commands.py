@@ -173,9 +173,13 @@ def pack_write(
     return _packed((WRITE, session, sequence, low, implicit, tuple(mutations)))
 
 
-def pack_boot(incarnation: int, ordinal: int, boot: int) -> bytes:
-    """A member started: values and the session of its earlier boots are over."""
-    return _packed((BOOT, incarnation, ordinal, boot))
+def pack_boot(incarnation: int, ordinal: int, boot: int, start: int) -> bytes:
+    """A member started: values and the session of its earlier boots are over.
+
+    `start`: a random number of this very process. Without it a directory restored from a snapshot,
+    which counts its boots anew, would share number and session of a process that was.
+    """
+    return _packed((BOOT, incarnation, ordinal, boot, start))
 
 
 def pack_settled(incarnation: int, boot: int, counter: int) -> bytes:

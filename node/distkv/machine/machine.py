@@ -239,19 +239,21 @@ class Machine:
         return decision
 
     def _boot(self, command: Fields) -> None:
-        _, incarnation, ordinal, boot = command
+        _, incarnation, ordinal, boot, start = command
         session = node_session(incarnation, boot)
         known = self.membership.boots.get(incarnation)
         if self.membership.seat_of(incarnation) != ordinal:
             self._outcomes.append(Outcome(session, 0, _REFUSED, "coordinator"))
             return
-        if known is not None and boot < known.boot:
+        if known is not None and (
+            boot < known.boot or (boot == known.boot and start != known.start)
+        ):
             self._outcomes.append(Outcome(session, 0, _REFUSED, "boot"))
             return
         if known is None or boot > known.boot:
             if known is not None:
                 self._sessions.close_node(incarnation, known.boot)
-            self.membership.set_boot(incarnation, Boot(ordinal, boot, 0))
+            self.membership.set_boot(incarnation, Boot(ordinal, boot, 0, start))
             self._sessions.open(session, NODE, self.log_time_ms)
             self._events.append(Booted(incarnation, boot))
         self._outcomes.append(Outcome(session, 0, _APPLIED, [True]))
@@ -341,7 +343,7 @@ class Machine:
     def state_events(self) -> list[Event]:
         """The present state as events: for the data plane after `load` and `reload`."""
         events: list[Event] = [BarrierRaised(self.barrier)]
-        for incarnation, (_, boot, settled) in sorted(self.membership.boots.items()):
+        for incarnation, (_, boot, settled, _) in sorted(self.membership.boots.items()):
             events.append(Booted(incarnation, boot))
             events.append(Settled(incarnation, boot, settled))
         events.append(ConfigurationChanged(self.applied, self.configuration, ()))

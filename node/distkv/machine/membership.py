@@ -3,7 +3,7 @@
 Rows in STATE:
     b"c"                     -> found state, members and layouts
     b"e"                     -> records per epoch
-    b"b" + incarnation (8)   -> (format, ordinal, boot, settled counter)
+    b"b" + incarnation (8)   -> (format, ordinal, boot, settled counter, start)
     b"r" + incarnation (8)   -> (format, ordinal, slot): removed, never admitted again
 """
 
@@ -37,11 +37,13 @@ class Options(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """The current boot of a member; value counters below `settled` are decided."""
+    """The current boot of a member; value counters below `settled` are decided. `start`: the random
+    number of its process."""
 
     ordinal: int
     boot: int
     settled: int
+    start: int
 
 
 class Refused(Exception):

@@ -270,7 +270,7 @@ def _write(command: Fields) -> bool:
 
 
 def _boot(command: Fields) -> bool:
-    return len(command) == 4 and _are_numbers(command[1:]) and command[3] < _CRC_END
+    return len(command) == 5 and _are_numbers(command[1:]) and command[3] < _CRC_END
 
 
 def _formed(command: Fields) -> bool:

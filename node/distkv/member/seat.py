@@ -365,11 +365,14 @@ class Seat:
 
     def _check_boot(self) -> None:
         known = self.machine.membership.boots.get(self.member.incarnation)
-        if known is not None and known.boot > self.boot:
+        if known is not None and (
+            known.boot > self.boot or (known.boot == self.boot and known.start != self.start)
+        ):
             self.owner.went_back(
-                f"boot {known.boot} of this data directory is in the log, and this is boot "
-                f"{self.boot}"
+                f"boot {known.boot} of this data directory is in the log, and this is another "
+                f"process, boot {self.boot}"
             )
+            return
         if not self.booted and known is not None and known.boot == self.boot:
             self.booted = True
             self.clients.booted()
@@ -410,7 +413,7 @@ class Seat:
         if self.booted or now - self._boot_asked_at < BOOT_RETRY_SECONDS:
             return
         self._boot_asked_at = now
-        command = pack_boot(self.member.incarnation, self.member.ordinal, self.boot)
+        command = pack_boot(self.member.incarnation, self.member.ordinal, self.boot, self.start)
         self.pending.submit(self.session, 0, command, now + HOUSEKEEPING_DEADLINE_SECONDS)
 
     def _owe_settled(self, now: float) -> None:

@@ -113,6 +113,7 @@ commands = st.one_of(
         st.sampled_from([101, 101, 103, 103, 103, 100]),
         st.sampled_from([0, 1, 3, 3]),
         st.integers(0, 2),
+        st.sampled_from([1, 1, 2]),
     ),
     st.tuples(
         st.just("settled"), st.sampled_from([100, 103]), st.integers(1, 2), st.integers(0, 3)
@@ -133,7 +134,7 @@ bodies = st.one_of(
     ),
 )
 START: list[Entry] = [
-    ("batch", 0, [("boot", 100, 0, 1), ("boot", 103, 3, 1), ("open", b"gateway-0001")])
+    ("batch", 0, [("boot", 100, 0, 1, 1), ("boot", 103, 3, 1, 1), ("open", b"gateway-0001")])
 ]
 """The first entry of every log, after the one that forms the cluster."""
 

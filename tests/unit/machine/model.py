@@ -72,6 +72,7 @@ class Model:
         self.members = list(members)
         self.removed: set[int] = set()
         self.boots: dict[int, tuple[int, int]] = {}
+        self.starts: dict[int, int] = {}
         self.sessions: dict[bytes, dict[str, Any]] = {}
         self.opened: set[bytes] = set()
         self.once: dict[bytes, tuple[int, int, tuple[str, Any]]] = {}
@@ -103,16 +104,17 @@ class Model:
             if old in self.boots:
                 self.sessions.pop(node_session(old, self.boots.pop(old)[0]), None)
 
-    def boot(self, incarnation: int, ordinal: int, boot: int) -> Any:
+    def boot(self, incarnation: int, ordinal: int, boot: int, start: int) -> Any:
         session = node_session(incarnation, boot)
         if Member(ordinal, incarnation) not in self.members:
             return (session, 0, "REFUSED", "coordinator")
         known = self.boots.get(incarnation, (-1, 0))[0]
-        if boot < known:
+        if boot < known or (boot == known and self.starts[incarnation] != start):
             return (session, 0, "REFUSED", "boot")
         if boot > known:
             self.sessions.pop(node_session(incarnation, max(known, 0)), None)
             self.boots[incarnation] = (boot, 0)
+            self.starts[incarnation] = start
             self.sessions[session] = {"low": 0, "results": {}, "last": None}
         return (session, 0, "APPLIED", [True])
 

@@ -47,7 +47,7 @@ class World:
         self.counter = 0
         self.events: list[Event] = []
         self.flush()
-        self.commands(c.pack_boot(100, 0, 1))
+        self.commands(c.pack_boot(100, 0, 1, 1))
         if formed:
             self.commands(c.pack_formed(CLUSTER, OWNER))
         self.events.clear()

@@ -52,7 +52,7 @@ def _settle(world: World) -> None:
 
 
 def _boot_again(world: World) -> None:
-    world.commands(c.pack_boot(100, 0, 2), c.pack_open(b"gateway-1234"))
+    world.commands(c.pack_boot(100, 0, 2, 1), c.pack_open(b"gateway-1234"))
 
 
 def _replace(ordinal: int) -> Callable[[World], None]:
@@ -267,15 +267,17 @@ def test_boots_and_settled_marks_only_grow() -> None:
     world = World()
     world.commands(c.pack_settled(100, 1, 7), c.pack_settled(100, 1, 6), c.pack_settled(100, 2, 9))
     assert world.take_events() == [Settled(100, 1, 7)]
-    (outcome,) = world.commands(c.pack_boot(100, 0, 3))
+    (outcome,) = world.commands(c.pack_boot(100, 0, 3, 1))
     assert outcome == (node_session(100, 3), 0, OutcomeKind.APPLIED, [True])
     assert world.take_events() == [Booted(100, 3)]
-    (older,) = world.commands(c.pack_boot(100, 0, 2))
-    (same,) = world.commands(c.pack_boot(100, 0, 3))
+    (older,) = world.commands(c.pack_boot(100, 0, 2, 1))
+    (same,) = world.commands(c.pack_boot(100, 0, 3, 1))
+    (another,) = world.commands(c.pack_boot(100, 0, 3, 2))
+    assert (another.kind, another.detail) == (OutcomeKind.REFUSED, "boot")
     assert (older.kind, older.detail) == (OutcomeKind.REFUSED, "boot")
     assert same.kind is OutcomeKind.APPLIED
     for ordinal, incarnation in ((1, 100), (0, 999)):
-        (stranger,) = world.commands(c.pack_boot(incarnation, ordinal, 9))
+        (stranger,) = world.commands(c.pack_boot(incarnation, ordinal, 9, 1))
         assert (stranger.kind, stranger.detail) == (OutcomeKind.REFUSED, "coordinator")
     assert world.take_events() == []
     # The settled mark starts anew with the boot.

@@ -62,7 +62,7 @@ def test_a_removed_incarnation_never_returns() -> None:
     members = (*MEMBERS[:2], Member(2, 202), *MEMBERS[3:], Member(5, 102))
     layout = Configuration(2, 4, 2, members)
     assert "never admitted" in refused(world, c.change_layout(OWNER, layout))
-    (outcome,) = world.commands(c.pack_boot(102, 2, 5))
+    (outcome,) = world.commands(c.pack_boot(102, 2, 5, 1))
     assert outcome.kind is OutcomeKind.REFUSED
 
 
@@ -101,7 +101,7 @@ def test_a_layout_epoch_grows_and_the_old_one_retires_at_zero() -> None:
 def test_members_of_a_retired_epoch_leave_for_ever() -> None:
     world = World()
     world.write_raw(*c.wire_mutations([Put(b"a", b"")], {0: world.dispersed()}))
-    world.commands(c.pack_boot(104, 4, 1))
+    world.commands(c.pack_boot(104, 4, 1, 1))
     smaller = Configuration(2, 2, 1, MEMBERS[:3])
     assert change(world, c.change_layout(OWNER, smaller)) == ConfigurationChanged(
         world.machine.applied, smaller, ()
@@ -142,7 +142,7 @@ def test_founding_checks_its_configuration() -> None:
 
 def test_state_events_tell_the_present_state() -> None:
     world = World()
-    world.commands(c.pack_boot(101, 1, 4), c.pack_settled(101, 1, 4), c.pack_settled(101, 4, 7))
+    world.commands(c.pack_boot(101, 1, 4, 1), c.pack_settled(101, 1, 4), c.pack_settled(101, 4, 7))
     world.reload()
     assert [repr(event) for event in world.machine.state_events()] == [
         "BarrierRaised(barrier=Ballot(round=0, ordinal=0, incarnation=0))",

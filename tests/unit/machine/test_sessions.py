@@ -185,7 +185,7 @@ def test_a_gateway_session_ends_when_idle_by_log_time(tick: bool) -> None:
 def test_a_node_session_ends_with_the_next_boot() -> None:
     world = World()
     world.commands(command(1))
-    world.commands(c.pack_boot(100, 0, 2))
+    world.commands(c.pack_boot(100, 0, 2, 1))
     (outcome,) = world.commands(command(2))
     assert outcome.kind is OutcomeKind.UNKNOWN_SESSION
     assert world.engine.keys(Table.STATE, b"p", b"q", 10) == []

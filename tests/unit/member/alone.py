@@ -21,7 +21,12 @@ HEALTHY = Greeting(True, True, False, 10_000, 0, 0, 0)
 class Alone:
     """See the module."""
 
-    def __init__(self, engine: Engine | None = None, options: MemberOptions | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        options: MemberOptions | None = None,
+        seed: int = 1,
+    ) -> None:
         self.engine = engine or MemoryEngine()
         founding = Founding(CLUSTER, "owner", 1, 0, ((0, 100),), 4096)
         self.engine.write([founding_row(founding)])
@@ -29,7 +34,7 @@ class Alone:
         self.member = Member(
             DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
             self.engine,
-            random.Random(1),
+            random.Random(seed),
             options or MemberOptions(),
             lambda ordinal, lane: 1 << 20,
             lambda text: None,

@@ -61,7 +61,7 @@ def put(number: int, value: bytes) -> bytes:
 
 
 BASE = [
-    entries.batch(0, [c.pack_formed(CLUSTER, "owner"), c.pack_boot(100, 0, 1)]),
+    entries.batch(0, [c.pack_formed(CLUSTER, "owner"), c.pack_boot(100, 0, 1, 1)]),
     *(put(i, b"value") for i in range(2, 5)),
 ]
 """Slots 1 to 4."""
@@ -183,7 +183,7 @@ def test_volumes_of_different_moments_are_no_quorum() -> None:
 def test_a_volume_that_went_back_does_not_start_as_a_boot_that_was() -> None:
     """Its sessions and value ids would be those of an earlier process: writes that take an
     earlier one's answer, values that take an earlier one's name."""
-    booted = entries.batch(5, [c.pack_boot(103, 3, 7)])
+    booted = entries.batch(5, [c.pack_boot(103, 3, 7, 1)])
     one, two = directory(0, 4, {5: (BALLOT, booted)}), directory(3, 2)
     recovery = Recovery(survivors(one, two))
     recovery.carry_out(fresh(recovery), NEW)

@@ -95,7 +95,7 @@ def test_whose_later_boot_is_in_the_log_halts() -> None:
     """Nobody may remember what it flushed; but the log has what it did since."""
     alone = Alone()
     assert alone.seat.boot == 1
-    assert alone.seat.replica.propose([pack_boot(100, 0, 2)])
+    assert alone.seat.replica.propose([pack_boot(100, 0, 2, 1)])
     with pytest.raises(VolumeWentBack, match="boot 2 of this data directory is in the log"):
         alone.step(0.2)
     with pytest.raises(VolumeWentBack):
@@ -112,6 +112,15 @@ def test_whose_later_boot_a_peer_has_met_halts() -> None:
     assert woken
     with pytest.raises(VolumeWentBack, match=r"node 1 has met a later start .* which is boot 1"):
         alone.step(0.1)
+
+
+def test_whose_boot_was_another_process_halts() -> None:
+    """A directory restored from the last boot counts the same one again: under its session, the
+    writes of this process would be taken for those of that one."""
+    engine = MemoryEngine()
+    Alone(engine, seed=1)
+    with pytest.raises(VolumeWentBack, match="another process, boot 1"):
+        Alone(engine, seed=2)
 
 
 def test_who_holds_all_that_somebody_remembers_goes_on() -> None:
