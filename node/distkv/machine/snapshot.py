@@ -48,18 +48,24 @@ class SnapshotSource:
         self._number = -1
         self._body = b""
         self._ended = False
+        self._failed = False
         self._checksum = 0
         head = view.get(Table.STATE, HEAD_ROW)
         assert head is not None, "the state has no head row"
         self.slot: int = msgpack.unpackb(head)[1]
 
     def piece(self, number: int) -> tuple[bytes, bool] | None:
-        """Body, and whether it is the last; None if it is not the next or the latest."""
+        """Body, and whether it is the last; None if it is not the next or the latest.
+
+        Raises CorruptRow, and gives no further piece then: what was left out would not be missed.
+        """
         if number == self._number:
             return self._body, self._ended
-        if number != self._number + 1 or self._ended:
+        if number != self._number + 1 or self._ended or self._failed:
             return None
+        self._failed = True
         rows = self._next_rows()
+        self._failed = False
         self._number = number
         if rows:
             self._body = msgpack.packb((FORMAT, number, rows))
@@ -127,6 +133,8 @@ class SnapshotSink:
         return batch
 
     def _end(self, rest: list[object]) -> list[StorageOperation]:
+        if self.number == 0:
+            raise SnapshotError("the snapshot is empty, and no state is")
         if rest != [self._checksum]:
             raise SnapshotError("the checksum over all pieces of the snapshot is wrong")
         self.number += 1

@@ -52,6 +52,7 @@ class SnapshotServer:
             piece = None if source is None else source.piece(wanted.piece)
         except CorruptRow as rot:
             self._seat.healer.met(rot)
+            self._sources.pop(key)[0].close()
             piece = None
         if source is None or piece is None:
             answer = SnapshotPiece(wanted.transfer, wanted.piece, 0, False, b"")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgpack
 import pytest
 from unit.machine.support import SESSION, STATE_TABLES, World, rows_of
@@ -16,7 +18,7 @@ from distkv.machine.snapshot import (
     SnapshotSource,
 )
 from distkv.operations import Expiry, Put
-from distkv.storage.base import Table
+from distkv.storage.base import CorruptRow, Table
 
 
 def filled() -> World:
@@ -73,6 +75,32 @@ def test_an_installed_snapshot_is_the_same_state() -> None:
     command = c.pack_write(SESSION, 3, 0, False, c.wire_mutations([Put(b"never", b"again")]))
     assert other.commands(command) == world.commands(command)
     assert rows_of(other.engine) == rows_of(world.engine)
+
+
+def test_a_source_that_met_rot_gives_nothing_more() -> None:
+    """Full world 6051287: what it had not read was taken for the end, an empty state installed."""
+    world = filled()
+    view = world.engine.view()
+    scan = view.scan
+    rotten = [True]
+
+    def rot_once(table: Table, *rest: Any) -> Any:
+        if table is Table.RECORD and rotten:
+            rotten.clear()
+            raise CorruptRow(table, b"k")
+        return scan(table, *rest)
+
+    view.scan = rot_once  # type: ignore[method-assign]
+    source = SnapshotSource(view, 1 << 20)
+    with pytest.raises(CorruptRow):
+        source.piece(0)
+    assert source.piece(0) is None
+    assert source.piece(1) is None
+
+
+def test_an_empty_snapshot_is_refused() -> None:
+    with pytest.raises(SnapshotError, match="empty"):
+        SnapshotSink().take(msgpack.packb((1, 0, (), 0)))
 
 
 def test_the_view_does_not_see_later_changes() -> None:
