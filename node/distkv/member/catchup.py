@@ -116,7 +116,7 @@ class SnapshotReceiver:
         elif now - self._asked_at > PIECE_TIMEOUT_SECONDS:
             self._tries += 1
             if self._tries > TRIES_MAX:
-                self._peer = -1
+                self.give_up()
             else:
                 self._ask(now)
 
@@ -158,7 +158,7 @@ class SnapshotReceiver:
             return
         least = seat.machine.applied + (not self._anew)
         if not piece.body or piece.slot < least:
-            self._peer = -1  # not to be had there, or the log caught up meanwhile
+            self.give_up()  # not to be had there, or the log caught up meanwhile
             return
         # While a damaged state is replaced, the own one must not get ahead of what comes.
         seat.replica.held |= self._anew
@@ -166,7 +166,7 @@ class SnapshotReceiver:
             self._sink.take(piece.body)
         except SnapshotError as error:
             seat.owner.suspect(f"node {ordinal}", "damaged_snapshot", str(error))
-            self._peer = -1
+            self.give_up()
             return
         if not self._written([Put(Table.META, stage_of(piece.piece), piece.body)]):
             return

@@ -20,7 +20,7 @@ SPACE_SECONDS = 1.0
 
 
 class ResourceLog:
-    """`reserve`: free bytes below which the node takes no more writes of clients."""
+    """Looks at free space and at rest once a second, and logs a line `every` so many seconds."""
 
     def __init__(self, every: float, driver: Driver) -> None:
         self._every = every

@@ -114,13 +114,12 @@ def parse_ack(plain: bytes, at: int, next_number: int) -> tuple[list[tuple[int, 
     top = expand(low, next_number - 1)
     bottom = top - run
     runs = [(bottom, top)]
-    if extra:
-        for _ in range(extra):
-            gap, run = ACK_RUN.unpack_from(plain, at)
-            at += ACK_RUN.size
-            high = bottom - gap - 2
-            bottom = high - run
-            runs.append((bottom, high))
+    for _ in range(extra):
+        gap, run = ACK_RUN.unpack_from(plain, at)
+        at += ACK_RUN.size
+        high = bottom - gap - 2
+        bottom = high - run
+        runs.append((bottom, high))
     if top >= next_number or bottom < 0:
         raise Malformed("acknowledgement of a packet never sent")
     return runs, delay * DELAY_UNIT, at
