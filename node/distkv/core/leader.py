@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from distkv.core import entries
 from distkv.core.acceptor import Acceptor
-from distkv.core.messages import Accepted, Prepare, Promise, Transfer
+from distkv.core.messages import Accepted, Learn, Prepare, Promise, Transfer
 from distkv.core.peers import Peers
 from distkv.core.phase_one import PhaseOne
 from distkv.core.progress import Progress
@@ -310,12 +310,22 @@ class Leader:
         if log.chosen >= self.next_slot:
             self.next_slot = log.chosen + 1
 
-    def before_install(self, slot: int) -> None:
-        """A snapshot up to `slot` is about to replace these entries."""
-        log = self._shared.log
-        for inside in range(log.chosen + 1, min(slot, self.next_slot - 1) + 1):
-            self.window_bytes -= len(log.entries[inside][1])
-        self.next_slot = max(self.next_slot, slot + 1)
+    @property
+    def unfinished(self) -> bool:
+        """Own proposals of which is not known yet whether they were chosen."""
+        return self.next_slot - 1 > self._shared.log.chosen
+
+    def contradicted_by(self, message: Learn) -> bool:
+        """Whether another value was chosen in a slot for which we proposed one.
+
+        A higher ballot won, and we did not hear of it. Had we gone on, our next accept would
+        have named that slot as chosen, and whoever accepted our value in our ballot would have
+        applied it (core world 3209207).
+        """
+        log, first = self._shared.log, message.first
+        end = min(first + len(message.entries), self.next_slot)
+        slots = range(max(first, log.chosen + 1), end)
+        return any(log.entries[slot][1] != message.entries[slot - first] for slot in slots)
 
     # -- time
 

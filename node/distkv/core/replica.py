@@ -240,8 +240,8 @@ class Replica:
         the batch of the next `ready`."""
         assert self.machine.applied == slot
         if slot > self._log.chosen:
-            if self._leader is not None:
-                self._leader.before_install(slot)
+            if self._leader is not None and self._leader.unfinished:
+                self._resign()  # what we proposed in these slots may not be what was chosen
             self._log.install(slot)
             self._acceptor.chosen_moved()
             self._out.must_flush = True
@@ -356,9 +356,8 @@ class Replica:
                 self._resign()
         elif not voter:
             self._abandon_candidacy()
-        if self._leader_member is not None and not shared.configuration.is_voter(
-            self._leader_member
-        ):
+        led_by = self._leader_member
+        if led_by is not None and not shared.configuration.is_voter(led_by):
             self._set_leader(None)
 
     # -- roles
@@ -384,8 +383,7 @@ class Replica:
         self._election.restart_timer()
 
     def _tick_follower(self) -> None:
-        shared = self._shared
-        if shared.now >= self._election.deadline:
+        if self._shared.now >= self._election.deadline:
             self._candidacy = None
             self._set_leader(None)
             self._role = Role.PRE_CANDIDATE
@@ -483,6 +481,8 @@ class Replica:
 
     def _on_learn(self, sender: Member, message: Learn) -> None:
         before = self._log.chosen
+        if self._leader is not None and self._leader.contradicted_by(message):
+            self._resign()
         if self._catchup.on_learn(sender, message):
             self._acceptor.chosen_moved()
             if self._leader is not None:

@@ -10,10 +10,13 @@ from typing import Any
 
 from simulation.core_world.mutations import MUTATIONS
 
+from distkv.simulation.core_minority import MinorityWorld
 from distkv.simulation.core_world import RestoringWorld, World
 
 STARTS = (1, 10001, 20001)
 LIMIT = 1500
+KINDS: dict[str, type[World]] = {"restored_": RestoringWorld, "contradicted_": MinorityWorld}
+"""Worlds that are about what such mutations do wrong."""
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def seeds_needed(
 ) -> tuple[int, str]:
     """(seeds until the mutation was caught, what was said); (0, "") if it was not."""
     if kind is None:
-        kind = RestoringWorld if name.startswith("restored_") else World
+        kind = next((KINDS[prefix] for prefix in KINDS if name.startswith(prefix)), World)
     with installed(name):
         for seed in range(first, first + limit):
             try:

@@ -427,3 +427,15 @@ def restored_directory_of_an_earlier_member(patch: Patch) -> None:
         return original(self, member)
 
     patch(PeerRecords, "_of", of)
+
+
+@mutation
+def contradicted_leader_goes_on(patch: Patch) -> None:
+    """It learns that a higher ballot chose other values than its own, and leads on."""
+    patch(Leader, "contradicted_by", lambda self, message: False)
+
+
+@mutation
+def contradicted_by_a_snapshot_leader_goes_on(patch: Patch) -> None:
+    """A snapshot takes the place of its own proposals, and it leads on."""
+    patch(Leader, "unfinished", False)

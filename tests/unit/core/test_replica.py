@@ -6,12 +6,13 @@ import random
 
 import msgpack
 import pytest
-from unit.core.cluster import Cluster, commands
+from unit.core.cluster import Cluster, Node, commands
 
 from distkv.core import entries
 from distkv.core.messages import (
     Accept,
     Accepted,
+    Learn,
     Prepare,
     PreVote,
     PreVoteReply,
@@ -166,6 +167,87 @@ def test_chosen_is_not_taken_from_another_ballot() -> None:
     follower.replica.step(rival, Accept(high, slot, (new,), slot, 0))
     follower.drain()
     assert commands(follower)[-1] == b"new"
+
+
+def two_of_five() -> tuple[Cluster, Node, Node, Node]:
+    """(cluster, leader, the one that is left to it, the new leader of the other three).
+
+    The leader and its follower hold "ours" in the slot in which the others chose "theirs", and
+    have not heard of it.
+    """
+    cluster = Cluster(3, 2)
+    leader = cluster.elect()
+    follower, *others = cluster.followers()
+    here = [leader.member.ordinal, follower.member.ordinal]
+    cluster.drop = lambda sender, to, message: (sender in here) != (to in here)
+    leader.replica.propose([b"ours"])
+    cluster.settle()
+    for node in others:
+        node.replica.peer_down(leader.member.ordinal)
+    while not (new := [n for n in others if n.replica.is_leader]):
+        for node in others:
+            node.replica.tick(cluster.wall)
+        cluster.settle()
+    new[0].replica.propose([b"theirs"])
+    cluster.settle()
+    assert leader.replica.is_leader
+    assert leader.replica.chosen < new[0].replica.chosen
+    return cluster, leader, follower, new[0]
+
+
+def test_leader_that_learns_of_another_choice_leads_no_longer() -> None:
+    """Core world 3209207: the answer to a question it had asked as a follower told a deposed
+    leader what was chosen; its next accept named that slot as chosen in its own ballot, and
+    whoever held its own proposal there applied that."""
+    cluster, leader, follower, new = two_of_five()
+    first = leader.replica.chosen + 1
+    chosen = tuple(new.applied[first - 1 :])
+    leader.replica.step(new.member, Learn(first, chosen, 1, new.replica.chosen))
+    assert leader.replica.role == "follower"
+    cluster.settle()
+    for _ in range(4):
+        leader.replica.tick(cluster.wall)
+        cluster.settle()
+    assert leader.replica.chosen == new.replica.chosen
+    assert leader.applied == new.applied
+    assert follower.replica.chosen < first
+    cluster.drop = lambda sender, to, message: False
+    cluster.tick(40)
+    assert follower.applied[: len(new.applied)] == new.applied
+    assert b"ours" not in commands(follower)
+
+
+def test_leader_that_learns_what_it_proposed_leads_on() -> None:
+    cluster = Cluster(3, 2)
+    leader = cluster.elect()
+    cluster.drop = lambda sender, to, message: type(message) is Accepted
+    leader.replica.propose([b"ours"])
+    cluster.settle()
+    first = leader.replica.chosen + 1
+    entry = next(iter(leader.replica._log.chosen_entries(first, 1 << 20)), None)
+    assert entry is None, "it is not chosen yet"
+    ours = leader.replica._log.entries[first][1]
+    other = cluster.followers()[0]
+    leader.replica.step(other.member, Learn(first, (ours,), 1, first))
+    cluster.settle()
+    assert leader.replica.is_leader
+    assert commands(leader)[-1] == b"ours"
+
+
+def test_leader_whose_proposals_a_snapshot_replaces_leads_no_longer() -> None:
+    cluster, leader, follower, new = two_of_five()
+    leader.machine.restore(new.machine.snapshot())
+    leader.replica.install(new.machine.applied)
+    assert leader.replica.role == "follower"
+    cluster.settle()
+    for _ in range(4):
+        leader.replica.tick(cluster.wall)
+        cluster.settle()
+    assert follower.replica.chosen < new.replica.chosen
+    cluster.drop = lambda sender, to, message: False
+    cluster.tick(40)
+    assert b"ours" not in commands(follower)
+    assert b"theirs" in commands(follower)
 
 
 def test_new_leader_keeps_what_may_be_chosen_and_fills_holes() -> None:
