@@ -81,9 +81,10 @@ def survival_line(survives: dict[str, int | None]) -> str:
     if durable is not None and returning is not None and returning > durable:
         lose += f" ({returning} if the nodes that do not answer still have theirs)"
     if available is not None and durable is not None and durable > available:
-        # Who reads a number of disks does not think of the quorum that goes with them.
+        # Who reads a number of disks does not think of the quorum that goes with them, or of
+        # the room that the others have.
         lose += f"; past {available} at once" if available else ", but"
-        lose += " no quorum is left then"
+        lose += " requests are refused then"
     return f"{stop}; {lose}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from distkv.ids import ValueId
 from distkv.kernel import Kernel, Timer
@@ -32,18 +33,19 @@ class Grace:
         self._most_bytes = most_bytes
         self._begin = begin
         self._end = end
-        self._new: deque[ValueId] = deque()
+        self.new: dict[ValueId, None] = {}
+        """Superseded, in that order; whether there is a shard of them here was not looked at."""
         self._waiting: deque[tuple[float, ValueId, int]] = deque()
         self._timer: Timer | None = None
         self.held_bytes = 0
 
     def add(self, value_id: ValueId) -> None:
         """An applied entry superseded this value."""
-        self._new.append(value_id)
+        self.new[value_id] = None
         self._arm()
 
     def _arm(self) -> None:
-        when = self._kernel.now + 0.001 if self._new else self._waiting[0][0]
+        when = self._kernel.now + 0.001 if self.new else self._waiting[0][0]
         if self._timer is not None:
             if self._timer.when <= when:
                 return
@@ -53,9 +55,9 @@ class Grace:
     def _collect(self) -> None:
         self._timer = None
         due = self._kernel.now + self._seconds
-        for _ in range(min(STEP, len(self._new))):
-            value_id = self._new.popleft()
+        for value_id in list(islice(self.new, STEP)):
             size = self._begin(value_id)
+            del self.new[value_id]
             if size is not None:
                 self._waiting.append((due, value_id, size))
                 self.held_bytes += size
@@ -65,7 +67,7 @@ class Grace:
             self.held_bytes -= size
             self._end(value_id)
             steps -= 1
-        if self._new or self._waiting:
+        if self.new or self._waiting:
             self._arm()
 
     def _over(self) -> bool:

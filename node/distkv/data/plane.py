@@ -143,6 +143,7 @@ class DataPlane:
     def load(self) -> None:
         """Rebuild the tables of the keeper; the applied state must be loaded before."""
         self.keeper.load()
+        self.repairer.reloaded()
         self.losses.load()
         self.restriper.layout_changed()
 
@@ -260,9 +261,10 @@ class DataPlane:
         self.keeper.on_events(events)
         for event in events:
             if isinstance(event, Named):
-                self.repairer.named(event.value_id, event.slot)
+                self.repairer.named(event)
                 self.restriper.named(event)
             elif isinstance(event, Superseded):
+                self.repairer.superseded(event.value_id)
                 self.restriper.superseded(event)
                 self.losses.off(event.value_id)
             elif isinstance(event, ConfigurationChanged):

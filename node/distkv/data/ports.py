@@ -54,6 +54,9 @@ class Applied(Protocol):
     def layout(self, epoch: int) -> Configuration | None:
         """Members and code of a layout epoch; None once it is retired."""
 
+    def due(self, member: Member) -> tuple[int, int]:
+        """How many shards a member should hold, and about how many bytes they have."""
+
     def boot_of(self, incarnation: int) -> int:
         """Highest applied boot of the incarnation, 0 if none."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from distkv.coding.checksum import checksum
 from distkv.coding.codec import CodingError
-from distkv.coding.layout import shard_bytes, shard_of, stripe_count, stripe_length
+from distkv.coding.layout import shard_of, stripe_count, stripe_length
 from distkv.data.census import record_of
 from distkv.data.gather import Gather, ShardsGone, rebuilder
 from distkv.data.messages import Code, ShardPiece
@@ -25,7 +25,7 @@ from distkv.data.reader import Reader
 from distkv.data.shards import ShardKeeper
 from distkv.ids import ZERO_BALLOT, Member, ValueId
 from distkv.kernel import Future, Kernel, Task, TimedOut
-from distkv.machine.interface import Record
+from distkv.machine.interface import Named, Record
 
 PATIENCE = 8.0
 """Nobody waits for a rebuilt shard, and a second question costs its bytes again."""
@@ -50,17 +50,11 @@ class RepairLimits:
 
 @dataclass(slots=True)
 class RepairProgress:
-    """For status and metrics. `missing`: of the last complete pass, less what was rebuilt;
-    it means nothing before `surveyed`."""
+    """For status and metrics, since the start."""
 
     passes: int = 0
     scanned: int = 0
     """Records looked at in the pass under way."""
-    missing: int = 0
-    surveyed: bool = False
-    """All records were looked at once since the start: what is missing is known."""
-    missing_bytes: int = 0
-    """About how many bytes those lack here."""
     rebuilt: int = 0
     rebuilt_bytes: int = 0
     fetched_bytes: int = 0
@@ -87,8 +81,6 @@ class Repairer:
         self.progress = RepairProgress()
         self.on_lost: Callable[[ValueId, ShardsGone, int], None] | None = None
         """Too few shards of a value answered: on_lost(value id, what is missing, k_e)."""
-        self.busy = False
-        """The pass under way has found something missing."""
         self._kernel = kernel
         self._applied = applied
         self._own = own
@@ -97,14 +89,9 @@ class Repairer:
         self._pace = pace
         self._first: deque[ValueId] = deque()
         self._queued: dict[ValueId, None] = {}
-        self._unmended: dict[ValueId, None] = {}
-        """Missing since the last pass, and could not be rebuilt at once: the next pass counts."""
-        self._overlooked: int | None = None
-        """Slot of the first value that no queue had room for, until a whole pass was made."""
-        self._passing: int | None = None
-        """The same of the pass under way, which will have looked at it."""
         self._recent: deque[tuple[float, int, ValueId]] = deque()
         self._settling: dict[ValueId, None] = {}
+        """Named a moment ago, and this seat is due a shard that may still be on its way."""
         self._recent_armed = False
         self._wakeup: Future[None] = Future()
         self._hurry: Future[None] = Future()
@@ -121,27 +108,36 @@ class Repairer:
 
     @property
     def missing(self) -> int | None:
-        """Shards known to be missing here; None: not counted yet."""
-        if not self.progress.surveyed:
+        """Shards that should be here and are not, but for those that may still be on their way.
+
+        Counted, not searched for: so many records name a shard of this seat (`Applied.due`), so
+        many of those are complete. None: a flood of records was just superseded.
+        """
+        standing = self._keeper.standing()
+        if standing is None:
             return None
-        return max(self.progress.missing, len(self._queued) + len(self._unmended))
+        due, _ = self._applied.due(self._own)
+        if due > standing:
+            due -= sum(not self._keeper.holds(value_id) for value_id in self._settling)
+        return max(0, due - standing)
+
+    @property
+    def missing_bytes(self) -> int | None:
+        """About how many bytes those have."""
+        missing = self.missing
+        due, size = self._applied.due(self._own)
+        return missing and size * missing // max(1, due)
 
     def counted(self, applied: int) -> int:
         """The slot up to which `missing` counts what was named; later values may still be on
         their way here. `applied`: the newest of which the events were handed over."""
-        ends = [applied]
-        if self._recent:
-            ends.append(self._recent[0][1] - 1)
-        ends += [slot - 1 for slot in (self._overlooked, self._passing) if slot is not None]
-        return min(ends)
+        return min(applied, self._recent[0][1] - 1) if self._recent else applied
 
     @property
     def seconds_left(self) -> float | None:
         """Until nothing is missing, at the present rate; None: not known."""
-        if not self.progress.surveyed:
-            return None
-        left = self.progress.missing_bytes if self.missing else 0
-        return self.progress.meter.seconds_left(self._kernel.now, left)
+        left = self.missing_bytes
+        return None if left is None else self.progress.meter.seconds_left(self._kernel.now, left)
 
     # -- what to look at
 
@@ -152,23 +148,29 @@ class Repairer:
             self._first.append(value_id)
             self._wakeup.set_result(None)
 
-    def named(self, value_id: ValueId, slot: int) -> None:
+    def named(self, event: Named) -> None:
         """A record names a value: look after a while whether its shard arrived here.
 
-        What is named before the start is being caught up with: the first pass looks at it.
+        What is named before the start is being caught up with: the first pass looks at it. So
+        it does at what the queue has no room for.
         """
-        if not self.tasks:
+        if not self.tasks or len(self._recent) >= self.limits.queue:
             return
-        if len(self._recent) >= self.limits.queue:
-            self._overlook(slot)
-            return
-        self._recent.append((self._kernel.now + self.limits.settle_seconds, slot, value_id))
-        self._settling[value_id] = None
+        when = self._kernel.now + self.limits.settle_seconds
+        self._recent.append((when, event.slot, event.value_id))
+        layout = None if event.record is None else self._applied.layout(event.record.epoch)
+        if layout is not None and layout.is_voter(self._own):
+            self._settling[event.value_id] = None
         self._arm()
 
-    def _overlook(self, slot: int) -> None:
-        """What is missing of this value, only a whole pass can tell."""
-        self._overlooked = slot if self._overlooked is None else min(slot, self._overlooked)
+    def superseded(self, value_id: ValueId) -> None:
+        """Its shard is not waited for any more."""
+        self._settling.pop(value_id, None)
+
+    def reloaded(self) -> None:
+        """The applied state has jumped, and no events said what became of these."""
+        key_of = self._applied.key_of
+        self._settling = {v: None for v in self._settling if key_of(v) is not None}
 
     def _arm(self) -> None:
         if self._recent and not self._recent_armed:
@@ -178,13 +180,11 @@ class Repairer:
     def _look_at_recent(self) -> None:
         self._recent_armed = False
         while self._recent and self._recent[0][0] <= self._kernel.now:
-            _, slot, value_id = self._recent.popleft()
+            _, _, value_id = self._recent.popleft()
             self._settling.pop(value_id, None)
             record = self._record(value_id)[1]
             if record is not None and self.lacking(value_id, record):
                 self.want(value_id)
-                if value_id not in self._queued:
-                    self._overlook(slot)
         self._arm()
 
     def lacking(self, value_id: ValueId, record: Record) -> list[int]:
@@ -206,22 +206,10 @@ class Repairer:
         while True:
             while self._first:
                 value_id = self._first.popleft()
-                mended = await self.repair(value_id)
+                await self.repair(value_id)  # if it fails, the next pass tries again
                 self._queued.pop(value_id, None)
-                if not mended:
-                    self._put_off(value_id)
             self._wakeup = Future()
             await self._wakeup
-
-    def _put_off(self, value_id: ValueId) -> None:
-        """It stays missing until the next pass."""
-        record = self._record(value_id)[1]
-        if record is None:
-            return
-        if len(self._unmended) < self.limits.queue:
-            self._unmended[value_id] = None
-        else:
-            self._overlook(record.slot)
 
     async def _scan(self) -> None:
         """All records, again and again."""
@@ -238,61 +226,20 @@ class Repairer:
     async def scan_once(self) -> None:
         """One pass over the records of the engine, in the order of value ids."""
         progress, limits = self.progress, self.limits
-        if not progress.surveyed:
-            await self._survey()
         progress.scanned = 0
-        self._passing, self._overlooked = self._overlooked, None
-        before = list(self._unmended)
-        missing, missing_bytes, start = 0, 0, b""
+        start = b""
         while True:
             packed = self._applied.values(start, limits.records_per_step)
             for raw in packed:
                 progress.scanned += 1
                 value_id = ValueId.unpack(raw)
-                if self._is_recent(value_id):
-                    continue
-                if not await self.repair(value_id):
-                    missing += 1
-                    missing_bytes += self._lacking_bytes(value_id)
-                    progress.missing = max(progress.missing, missing)
-                    progress.missing_bytes = max(progress.missing_bytes, missing_bytes)
+                if not self._is_recent(value_id):
+                    await self.repair(value_id)
             if len(packed) < limits.records_per_step:
                 break
             start = packed[-1] + b"\0"
             await self._kernel.sleep(limits.step_seconds)
         progress.passes += 1
-        self._passing = None
-        for value_id in before:
-            self._unmended.pop(value_id, None)
-        progress.missing = missing
-        progress.missing_bytes = missing_bytes
-        self.busy = missing > 0
-
-    async def _survey(self) -> None:
-        """Count what is missing before the first pass, which may take hours, mends it."""
-        limits, start = self.limits, b""
-        while True:
-            packed = self._applied.values(start, limits.records_per_step)
-            for raw in packed:
-                value_id = ValueId.unpack(raw)
-                record = self._record(value_id)[1]
-                if record is not None and not self._is_recent(value_id):
-                    self.progress.missing += bool(self.lacking(value_id, record))
-                    self.progress.missing_bytes += self._lacking_bytes(value_id)
-            if len(packed) < limits.records_per_step:
-                break
-            start = packed[-1] + b"\0"
-            await self._kernel.sleep(limits.step_seconds)
-        self.progress.surveyed = True
-
-    def _lacking_bytes(self, value_id: ValueId) -> int:
-        """About how many bytes of the own shard are not here."""
-        record = record_of(self._applied, value_id)[1]
-        if record is None:
-            return 0
-        stripes = len(self.lacking(value_id, record))
-        whole = shard_bytes(record.length, record.stripe_bytes, record.data_shards)
-        return whole * stripes // stripe_count(record.length, record.stripe_bytes)
 
     def _is_recent(self, value_id: ValueId) -> bool:
         """Named a moment ago: its last pieces may still be under way."""
@@ -341,7 +288,6 @@ class Repairer:
             gather.close()
             self.progress.fetched_bytes += gather.received_bytes
         self.progress.rebuilt += 1
-        self.progress.missing = max(0, self.progress.missing - 1)
         return True
 
     def _keep(self, key: bytes, record: Record, shard: int, stripe: int, piece: bytes) -> bool:
@@ -351,7 +297,6 @@ class Repairer:
             return False
         count = stripe_count(record.length, record.stripe_bytes)
         self.progress.rebuilt_bytes += len(piece)
-        self.progress.missing_bytes = max(0, self.progress.missing_bytes - len(piece))
         self.progress.meter.add(self._kernel.now, len(piece))
         self._keeper.receive(
             self._own,

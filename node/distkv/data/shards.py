@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from distkv.coding.checksum import checksum
-from distkv.data.grace import Grace
+from distkv.data.grace import STEP, Grace
 from distkv.data.judge import Verdict, is_member, judge, well_formed
 from distkv.data.messages import (
     Found,
@@ -64,7 +64,7 @@ class ShardKeeper:
         self._applied = applied
         self._own = own
         self.limits = limits or KeeperLimits()
-        self.shelf = Shelf(engine, lambda value_id: applied.key_of(value_id) is not None)
+        self.shelf = Shelf(engine, self._is_named)
         self.disk_full = False
         """Set by the member: new pieces are refused."""
         self.on_doubt: Callable[[Member, str, str], None] | None = None
@@ -73,7 +73,7 @@ class ShardKeeper:
             kernel,
             self.limits.grace_seconds,
             self.limits.grace_bytes,
-            self._begin_grace,
+            self.shelf.supersede,
             self._drop,
         )
         self._held_back: list[tuple[Member, ShardPiece]] = []
@@ -81,10 +81,27 @@ class ShardKeeper:
         self._replies: list[Addressed] = []
         self._stored: list[tuple[int, ValueId]] = []
 
+    def _is_named(self, value_id: ValueId) -> bool:
+        return value_id in self._grace.new or self._applied.key_of(value_id) is not None
+
     @property
     def counters(self) -> Counters:
         """For status and metrics."""
         return self.shelf.counters
+
+    def holds(self, value_id: ValueId) -> bool:
+        """Whether the shard here is complete."""
+        shard = self.shelf.find(value_id)
+        return shard is not None and shard.header.complete
+
+    def standing(self) -> int | None:
+        """Complete shards of values that a record names; None while more values were just
+        superseded than can be looked at in one go."""
+        new = self._grace.new
+        if len(new) > STEP:
+            return None
+        found = (self.shelf.find(value_id) for value_id in list(new))
+        return self.counters.standing - sum(s is not None and s.standing for s in found)
 
     # -- start
 
@@ -97,16 +114,16 @@ class ShardKeeper:
         jumped (a snapshot was installed).
         """
         for value_id, shard in self.shelf.load(self._load_one).items():
-            self.shelf.count(shard.header)
             verdict = judge(self._applied, value_id, shard.header.stamp)
             shard.named = verdict is Verdict.NAMED
+            self.shelf.count(shard.header, shard.named)
             self.shelf.keep(value_id, shard)
             if verdict is Verdict.RULED_OUT and not shard.superseded:
                 self._grace.add(value_id)
 
     def _load_one(self, value_id: ValueId, header: Header) -> None:
-        self.shelf.count(header)
         verdict = judge(self._applied, value_id, header.stamp)
+        self.shelf.count(header, verdict is Verdict.NAMED)
         if verdict is Verdict.NAMED and header.complete:
             return
         self.shelf.add(value_id, header, verdict is Verdict.NAMED)
@@ -247,13 +264,6 @@ class ShardKeeper:
                 shard = self.shelf.shards.get(value_id)
                 if shard is not None and not shard.superseded:
                     self._drop(value_id)
-
-    def _begin_grace(self, value_id: ValueId) -> int | None:
-        shard = self.shelf.find(value_id)
-        if shard is None or shard.superseded:
-            return None
-        shard.superseded = True
-        return shard.header.piece_bytes
 
     # -- reading
 

@@ -34,9 +34,11 @@ _POINT_DELETES = 16
 
 @dataclass(slots=True)
 class Counters:
-    """Since the start, but `held`, `pieces_bytes`: what is there now."""
+    """Since the start, but `held`, `standing`, `piece_bytes`: what is there now."""
 
     held: int = 0
+    standing: int = 0
+    """Complete shards of values that a record names, or named until a moment ago (Grace.new)."""
     piece_bytes: int = 0
     corrupt: int = 0
     wrong: int = 0
@@ -59,9 +61,15 @@ class Shard:
     changed: int = -1
     """Number of the last turn that wrote rows of it, until flushed; -1: none."""
 
+    @property
+    def standing(self) -> bool:
+        """See Counters."""
+        return self.header.complete and self.named and not self.superseded
+
 
 class Shelf:
-    """See the module. `is_named(value_id)`: whether a record of the applied state names it."""
+    """See the module. `is_named(value_id)`: whether a record of the applied state names it, or
+    did until a moment ago."""
 
     def __init__(self, engine: Engine, is_named: Callable[[ValueId], bool]) -> None:
         self._engine = engine
@@ -87,7 +95,7 @@ class Shelf:
         Returns what was in memory before: its rows may not be in the engine yet.
         """
         known, self.shards, self.pending = self.shards, {}, 0
-        self.counters.held = self.counters.piece_bytes = 0
+        self.counters.held = self.counters.standing = self.counters.piece_bytes = 0
         start: bytes | None = rows.HEADERS
         while start is not None:
             start = self._load_page(start, known, take)
@@ -115,9 +123,10 @@ class Shelf:
                 take(value_id, rows.unpack_header(row))
         return keys[-1] + b"\0" if len(keys) == _PAGE else None
 
-    def count(self, header: Header) -> None:
-        """A shard that is there."""
+    def count(self, header: Header, named: bool) -> None:
+        """A shard that is there, whose grace has not begun."""
         self.counters.held += header.complete
+        self.counters.standing += header.complete and named
         self.counters.piece_bytes += header.piece_bytes
 
     def add(self, value_id: ValueId, header: Header, named: bool) -> None:
@@ -145,12 +154,18 @@ class Shelf:
         try:
             row = self._engine.get(Table.SHARD, rows.header_key(value_id))
         except CorruptRow:
-            self.counters.corrupt += 1
-            self.delete_rows(value_id, 0)
+            self._lose_header(value_id)
             return None
         if row is None:
             return None
         return self._shard_of(value_id, rows.unpack_header(row), self._is_named(value_id))
+
+    def _lose_header(self, value_id: ValueId) -> None:
+        """The header of a shard that is not in memory, and so complete, is rotten."""
+        self.counters.corrupt += 1
+        self.counters.held -= 1
+        self.counters.standing -= self._is_named(value_id)
+        self.delete_rows(value_id, 0)
 
     def keep(self, value_id: ValueId, shard: Shard) -> Shard:
         """Have it in memory."""
@@ -170,7 +185,17 @@ class Shelf:
         """A record names it now."""
         shard.named = True
         self.pending -= 1
+        self.counters.standing += shard.standing
         self.release(value_id, shard)
+
+    def supersede(self, value_id: ValueId) -> int | None:
+        """No record names it any more: its bytes; None if it is not here, or known for that."""
+        shard = self.find(value_id)
+        if shard is None or shard.superseded:
+            return None
+        self.counters.standing -= shard.standing
+        shard.superseded = True
+        return shard.header.piece_bytes
 
     def release(self, value_id: ValueId, shard: Shard) -> None:
         """Out of memory with a shard that nothing will happen to."""
@@ -197,7 +222,7 @@ class Shelf:
 
     def store(self, value_id: ValueId, shard: Shard, piece: ShardPiece) -> None:
         """Write what is new of the piece. A duplicate writes nothing, and is acknowledged."""
-        header, first = shard.header, not shard.present
+        header, first, stood = shard.header, not shard.present, shard.standing
         if piece.last and not header.stripes:
             header = header._replace(stripes=piece.last)
         if not shard.present >> piece.stripe & 1:
@@ -215,11 +240,13 @@ class Shelf:
         if first or (header.complete and not shard.header.complete):
             self._put(rows.header_key(value_id), rows.pack_header(header))
         shard.header = header
+        self.counters.standing += shard.standing - stood
         self._touch(value_id, shard)
 
     def remove(self, value_id: ValueId, shard: Shard) -> None:
         """Delete all its rows."""
         self.counters.held -= shard.header.complete
+        self.counters.standing -= shard.standing
         self.counters.piece_bytes -= shard.header.piece_bytes
         self.forget(value_id)
         self.delete_rows(value_id, shard.header.stripes)
@@ -262,6 +289,7 @@ class Shelf:
         if shard is None or not shard.present >> stripe & 1:
             return
         self.counters.held -= shard.header.complete
+        self.counters.standing -= shard.standing
         shard.present &= ~(1 << stripe)
         shard.header = shard.header._replace(complete=False)
         self._put(rows.header_key(value_id), rows.pack_header(shard.header))
@@ -274,15 +302,17 @@ class Shelf:
         if key[:1] != rows.HEADERS:
             self.lose(ValueId.unpack(key[:VALUE_ID_BYTES]), rows.stripe_of(key))
             return
-        self.counters.corrupt += 1
         value_id = rows.value_of(key)
         shard = self.shards.get(value_id)
         if shard is not None:
+            self.counters.corrupt += 1
             self._put(key, rows.pack_header(shard.header))
             self._touch(value_id, shard)
             return
-        if value_id not in self.gone:
-            self.delete_rows(value_id, 0)
+        if value_id in self.gone:
+            self.counters.corrupt += 1
+        else:
+            self._lose_header(value_id)
         if self.on_rotten is not None:
             self.on_rotten(value_id)
 

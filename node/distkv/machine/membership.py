@@ -169,6 +169,16 @@ class Membership:
         self.bytes[epoch] = self.bytes.get(epoch, 0) + size
         self._counted = True
 
+    def due(self, member: Member) -> tuple[int, int]:
+        """How many shards a member should hold: one of every coded record of its layouts. And
+        about how many bytes they have: some are coded with fewer data shards, and so larger."""
+        shards = size = 0
+        for epoch, layout in self.layouts.items():
+            if member in layout.members:
+                shards += self.records.get(epoch, 0)
+                size += self.bytes.get(epoch, 0) // layout.data_shards
+        return shards, size
+
     # -- formation and changes -----------------------------------------------------------
 
     def form(self, cluster: bytes, owner: str) -> bool:

@@ -44,6 +44,10 @@ class AppliedState:
         """The layout of an epoch that is not retired."""
         return self._machine.membership.layouts.get(epoch)
 
+    def due(self, member: Member) -> tuple[int, int]:
+        """Shards a member should hold, and about how many bytes they have."""
+        return self._machine.membership.due(member)
+
     def boot_of(self, incarnation: int) -> int:
         """Highest applied boot of the incarnation, 0 if none."""
         known = self._machine.membership.boots.get(incarnation)

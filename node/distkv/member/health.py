@@ -49,7 +49,7 @@ def repair_of(seat: Seat) -> dict[str, object]:
     return {
         "done": progress.rebuilt,
         "done_bytes": built,
-        "to_do_bytes": progress.missing_bytes if progress.surveyed else None,
+        "to_do_bytes": repairer.missing_bytes,
         "rate": round(progress.meter.rate(now)),
         "seconds_left": repairer.seconds_left,
         "unrepairable": progress.unrepairable,

@@ -34,7 +34,7 @@ class Overview:
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._marks: deque[tuple[float, int]] = deque()
-        self._settled = 0
+        """(when, applied slot) of the last SETTLED_SECONDS in which all was heard of."""
 
     def greeting(self) -> Greeting:
         """How far this node is."""
@@ -68,28 +68,43 @@ class Overview:
 
     def _look(self, now: float) -> None:
         """Remember how far this node is, to know in a while what is old."""
-        if self._marks and now - self._marks[-1][0] < LOOK_SECONDS:
-            return
-        self._marks.append((now, self._seat.machine.applied))
-        while self._marks and now - self._marks[0][0] >= SETTLED_SECONDS:
-            self._settled = self._marks.popleft()[1]
+        if not self._sees():
+            self._marks.clear()  # what it hears of next may be old already
+        elif not self._marks or now - self._marks[-1][0] >= LOOK_SECONDS:
+            self._marks.append((now, self._seat.machine.applied))
+
+    def _settled(self) -> int:
+        """A slot below which everything is that was applied SETTLED_SECONDS ago: rather some
+        younger records, too, than to leave out one."""
+        marks, now = self._marks, self._seat.kernel.now
+        while marks and now - marks[0][0] > SETTLED_SECONDS:
+            marks.popleft()
+        return marks[0][1] if marks else self._seat.machine.applied
+
+    def _sees(self) -> bool:
+        """Whether this node hears of all that is chosen."""
+        seat = self._seat
+        newest = seat.machine.membership.configuration
+        if seat.owner.peers.members_up(newest) < newest.phase_one:
+            return False
+        return seat.machine.formed and seat.replica.leader is not None and not self._lags()
 
     def survival(self) -> Survival:
         """See member.survival; unknown to a node that does not hear a quorum."""
         seat = self._seat
         membership = seat.machine.membership
         newest = membership.configuration
-        heard = seat.owner.peers.members_up(newest) >= newest.phase_one
-        if not seat.machine.formed or not heard or seat.replica.leader is None or self._lags():
+        if not self._sees():
             return UNKNOWN
+        settled = self._settled()
         coded = [
             layout
             for epoch, layout in sorted(membership.layouts.items())
             if membership.records.get(epoch)
         ]
         members = {member for layout in (newest, *coded) for member in layout.members}
-        standings = {member: self._standing(member) for member in sorted(members)}
-        return survival(newest, coded, standings, self._settled)
+        standings = {member: self._standing(member, settled) for member in sorted(members)}
+        return survival(newest, coded, standings, settled)
 
     def _lags(self) -> bool:
         """Whether a peer had applied more when it greeted last: there may be records of which
@@ -140,14 +155,14 @@ class Overview:
         there = seat.owner.peers.up.get(member.ordinal)
         return there is not None and there.incarnation != member.incarnation
 
-    def _standing(self, member: Member) -> Standing:
+    def _standing(self, member: Member, settled: int) -> Standing:
         greeting = self._greeting(member)
         if greeting is None:
             return Standing(self._seat.owner.peers.is_up(member), self._disk_lost(member))
         missing = known(greeting.shards_missing)
-        if greeting.counted < self._settled:
+        if greeting.counted < settled:
             missing = None  # it has yet to look for values that count here
-        return Standing(True, False, greeting.voting, missing, greeting.durable)
+        return Standing(True, False, greeting.voting, missing, greeting.durable, greeting.disk_full)
 
     def _row(self, member: Member) -> Row:
         greeting = self._greeting(member)
@@ -187,17 +202,9 @@ class Overview:
         if disk_lost:
             # Whoever sits there now holds nothing that counts before it is admitted.
             row |= {"shards": 0, "shards_corrupt": 0, "values_lost": 0, "repair_bytes_done": 0}
-            row |= {"repair_bytes_per_second": 0, "shards_missing": self._due(member)}
+            due, _ = self._seat.machine.membership.due(member)
+            row |= {"repair_bytes_per_second": 0, "shards_missing": due}
         return row
-
-    def _due(self, member: Member) -> int:
-        """Shards a member should hold: one of every coded record of its layouts."""
-        membership = self._seat.machine.membership
-        return sum(
-            membership.records.get(epoch, 0)
-            for epoch, layout in membership.layouts.items()
-            if member in layout.members
-        )
 
 
 def _sum(rows: list[Row], name: str) -> int | None:

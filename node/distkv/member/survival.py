@@ -3,9 +3,10 @@
 Two numbers, both lower bounds: what is not known for certain counts as not there, and where
 it would make a difference the answer is None, never a guess.
 
-available: so many more nodes may stop, whichever they are, and reads and writes go on. Two
-    conditions: q1 voters are left (a leader keeps its office), and every coded record has k_e
-    shards on the nodes left.
+available: so many more nodes may stop, whichever they are, and reads and writes go on. Three
+    conditions: q1 voters are left (a leader keeps its office), f + 1 nodes with room on their
+    disks are (a put needs so many holders), and every coded record has k_e shards on the nodes
+    left.
 durable: so many more disks may be lost, whichever they are, and no acknowledged value is lost.
     Two conditions again: every coded record has k_e shards on the disks left, and the newest
     metadata are on one of them. A disk counts as lost already if its node does not answer or
@@ -36,13 +37,14 @@ SETTLED_SECONDS = 5.0
 class Standing(NamedTuple):
     """What is known of one member. `up`: this very incarnation is connected; `replaced`:
     another one sits in its place, so that its disk is lost; `missing`: shards it lacks, None if
-    unknown; `durable`: every slot up to it is on its disk."""
+    unknown; `durable`: every slot up to it is on its disk; `full`: its disk takes no shards."""
 
     up: bool
     replaced: bool = False
     voting: bool = False
     missing: int | None = None
     durable: int = 0
+    full: bool = False
 
 
 class Survival(NamedTuple):
@@ -70,10 +72,11 @@ def survival(
         for layout in (newest, *coded)
         for member in layout.members
     }
-    voting = sum(seen[member].up and seen[member].voting for member in newest.members)
-    quorum = voting - newest.phase_one
+    there = [seen[member] for member in newest.members if seen[member].up]
+    quorum = sum(standing.voting for standing in there) - newest.phase_one
+    room = sum(not standing.full for standing in there) - (newest.failures + 1)
     return Survival(
-        _surely(*_margins(coded, seen, False), quorum),
+        _surely(*_margins(coded, seen, False), min(quorum, room)),
         _surely(*_margins(coded, seen, False), _copies(newest, seen, settled, False) - 1),
         _surely(*_margins(coded, seen, True), _copies(newest, seen, settled, True) - 1),
     )

@@ -23,10 +23,10 @@ def work_of(seat: Seat) -> Work:
     """As of now."""
     repairer = seat.data.repairer
     progress, seconds = repairer.progress, repairer.seconds_left
-    left = -1 if repairer.missing is None else max(0, progress.missing_bytes)
+    left = repairer.missing_bytes
     return Work(
         progress.rebuilt_bytes,
-        left,
+        -1 if left is None else left,
         round(progress.meter.rate(seat.kernel.now)),
         -1 if seconds is None else math.ceil(seconds),
     )

@@ -118,6 +118,9 @@ class Settlement:
         for value_id, number in wanted.items():
             found = disk.shard(value_id)
             if found is None:
+                repairer, applied = seat.data.repairer, seat.machine.applied
+                if repairer.missing == 0 and repairer.counted(applied) == applied:
+                    self._world.violation(f"node {host.ordinal} does not know what it lacks")
                 return f"lacks its shard of {value_id.hex()}"
             if found[-1][0] != number:
                 return f"holds shard {found[-1][0]} of {value_id.hex()} instead of {number}"
@@ -125,6 +128,8 @@ class Settlement:
             value_id = key[1:] if raw.is_header(key) else key[:20]
             if value_id not in wanted:
                 return f"keeps garbage of {value_id.hex()}"
+        if seat.data.repairer.missing:
+            return f"calls {seat.data.repairer.missing} shards missing that are there"
         return ""
 
     def _leaks(self, host: Host) -> str:

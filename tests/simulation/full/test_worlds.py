@@ -76,6 +76,11 @@ def test_a_node_that_lags_does_not_say_how_many_disks_may_be_lost() -> None:
     assert pinned(400_018) == []
 
 
+def test_a_node_that_heard_late_does_not_take_what_is_old_for_young() -> None:
+    """Seed that once failed: node 1 had been cut off, and lacked a shard it had yet to miss."""
+    assert broken(6_081_084, 1) == []
+
+
 @pytest.mark.parametrize("seed", [2_001_289, 2_002_096])
 def test_a_put_that_is_late_for_its_shards_is_refused(seed: int) -> None:
     """Seeds that once failed, by mistake of the checker: see test_checker."""

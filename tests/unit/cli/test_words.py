@@ -14,12 +14,12 @@ from distkv.cli.words import duration, missing_line, repair_line, size, survival
     [
         (2, 2, 2, "any 2 further nodes may stop and all goes on; any 2 further disks may be lost "),
         (1, 1, 1, "any one further node may stop and all goes on; any one further disk may be "),
-        (2, 4, 4, "4 further disks may be lost without losing a value; past 2 at once no quorum "),
+        (2, 4, 4, "4 further disks may be lost without losing a value; past 2 at once requests "),
         (
             0,
             1,
             1,
-            "any one further disk may be lost without losing a value, but no quorum is left ",
+            "any one further disk may be lost without losing a value, but requests are refused ",
         ),
         (0, 0, 0, "no further node may stop; no further disk may be lost for certain"),
         (0, 0, 2, "for certain (2 if the nodes that do not answer still have theirs)"),

@@ -1,8 +1,11 @@
 """Every node rebuilds what it lacks of its own shards."""
 
+import pytest
 from unit.data.world import World, sample
 
 from distkv.data import rows
+from distkv.data.dispersal import Dispersed
+from distkv.data.grace import STEP
 from distkv.data.repair import RepairLimits
 from distkv.storage.base import Table
 
@@ -13,6 +16,12 @@ def wipe(world: World, ordinal: int) -> None:
         tables[Table.SHARD].clear()
     world.kill(ordinal)
     world.restart(ordinal)
+
+
+def name(world: World, ordinal: int, written: Dispersed, slot: int) -> None:
+    """This node alone learns that a record names the value."""
+    node = world.nodes[ordinal]
+    node.plane.apply_events(node.state.put(written.value_id.pack(), world.record_of(written, slot)))
 
 
 def test_wiped_shards_come_back_at_k_bytes_for_each() -> None:
@@ -31,7 +40,7 @@ def test_wiped_shards_come_back_at_k_bytes_for_each() -> None:
     assert rebuilt == {k: v for k, v in kept.items() if k[0] != 255}
     assert before > 0
     progress = repairer.progress
-    assert (progress.rebuilt, progress.missing, progress.passes) == (20, 0, 1)
+    assert (progress.rebuilt, repairer.missing, progress.passes) == (20, 0, 1)
     assert progress.fetched_bytes <= 1.01 * 3 * progress.rebuilt_bytes
     for key, value in values.items():
         assert world.read(key, 2) == value
@@ -56,8 +65,7 @@ def test_a_node_away_during_the_write_catches_up_by_itself() -> None:
     world.restart(4)
     world.nodes[4].plane.repairer.start()
     world.put(b"other", None)
-    world.nodes[4].state.put(b"key", world.record_of(written, 1))
-    world.nodes[4].plane.repairer.named(written.value_id, 1)
+    name(world, 4, written, 1)
     world.until(lambda: world.complete(4, written))
     assert world.nodes[4].plane.repairer.progress.rebuilt == 1
 
@@ -99,12 +107,12 @@ def test_unrepairable_is_counted_and_tried_again() -> None:
     for ordinal in (1, 2, 3):
         world.cut(0, ordinal)
     world.run(repairer.scan_once())
-    assert (repairer.progress.missing, repairer.progress.unrepairable) == (1, 1)
+    assert (repairer.missing, repairer.progress.unrepairable) == (1, 1)
     for ordinal in (1, 2):
         world.restart(ordinal)
     world.run(repairer.scan_once())
     world.step(0.1)
-    assert repairer.progress.missing == 0
+    assert repairer.missing == 0
     assert world.complete(0, written)
 
 
@@ -129,7 +137,7 @@ def test_resumes_after_a_crash_in_the_middle() -> None:
 
 
 def test_what_is_missing_is_counted_before_it_is_mended() -> None:
-    """A node that lost its shards must not say that none is missing until it has looked."""
+    """A node that lost its shards must not say that none is missing before it has looked."""
     world = World()
     for i in range(6):
         world.write(b"k%d" % i, sample(5000, i))
@@ -138,7 +146,7 @@ def test_what_is_missing_is_counted_before_it_is_mended() -> None:
     for other in (0, 1, 3, 4):
         world.kill(other)
     repairer = world.nodes[2].plane.repairer
-    assert repairer.missing is None
+    assert repairer.missing == 6
     repairer.start()
     world.step(0.1)
     assert repairer.missing == 6
@@ -150,9 +158,8 @@ def test_what_is_named_before_the_start_is_not_still_under_way() -> None:
     world.kill(4)
     written = world.write(b"key", sample(9000))
     world.restart(4)
-    world.nodes[4].state.put(b"key", world.record_of(written, 1))
     repairer = world.nodes[4].plane.repairer
-    repairer.named(written.value_id, 1)
+    name(world, 4, written, 1)
     for other in range(4):
         world.kill(other)
     repairer.start()
@@ -173,8 +180,7 @@ def test_what_is_missing_speaks_of_old_values_only() -> None:
     assert (repairer.missing, repairer.counted(7)) == (0, 7)
     for other in range(4):
         world.kill(other)
-    world.nodes[4].state.put(b"key", world.record_of(written, 6))
-    repairer.named(written.value_id, 6)
+    name(world, 4, written, 6)
     assert (repairer.missing, repairer.counted(7)) == (0, 5)
     world.until(lambda: repairer.counted(7) == 7, 10.0)
     assert repairer.missing == 1
@@ -190,8 +196,7 @@ def test_what_could_not_be_rebuilt_at_once_stays_counted_until_the_next_pass() -
     world.step(0.1)
     for other in range(4):
         world.kill(other)
-    world.nodes[4].state.put(b"key", world.record_of(written, 6))
-    repairer.named(written.value_id, 6)
+    name(world, 4, written, 6)
     world.until(lambda: repairer.progress.unrepairable > 0, 60.0)
     world.step(1.0)
     assert repairer.missing == 1
@@ -202,17 +207,78 @@ def test_what_could_not_be_rebuilt_at_once_stays_counted_until_the_next_pass() -
     assert world.complete(4, written)
 
 
-def test_values_that_no_queue_has_room_for_wait_for_a_whole_pass() -> None:
+def test_values_that_no_queue_has_room_for_are_missing_at_once() -> None:
     world = World(repair=RepairLimits(pass_seconds=1e6, queue=1))
+    world.kill(4)
+    written = [world.write(key, sample(9000)) for key in (b"a", b"b", b"c")]
+    world.restart(4)
     repairer = world.nodes[4].plane.repairer
     repairer.start()
     world.step(0.1)
-    for key in (b"a", b"b", b"c"):
-        world.write(key, sample(9000))
-    world.step(20.0)
-    assert repairer.counted(20) < 20
-    repairer.hurry()
+    assert repairer.missing == 0
+    for other in range(4):
+        world.kill(other)
+    for slot, value in enumerate(written, 6):
+        name(world, 4, value, slot)
+    assert (repairer.missing, repairer.counted(20)) == (2, 5)
     world.until(lambda: repairer.counted(20) == 20, 10.0)
+    assert repairer.missing == 3
+
+
+def test_what_is_superseded_is_not_missing_any_more() -> None:
+    """It was counted until the end of the pass under way, which may take hours."""
+    world = World(repair=RepairLimits(pass_seconds=1e6))
+    for i in range(6):
+        world.write(b"k%d" % i, sample(5000, i))
+    world.step(3.0)
+    wipe(world, 2)
+    for other in (0, 1, 3, 4):
+        world.kill(other)
+    node = world.nodes[2]
+    node.plane.repairer.start()
+    world.step(0.1)
+    assert node.plane.repairer.missing == 6
+    for i in range(4):
+        node.plane.apply_events(node.state.put(b"k%d" % i, None))
+        assert node.plane.repairer.missing == 5 - i
+    assert 0 < (node.plane.repairer.missing_bytes or 0) < 5000
+    world.step(60.0)
+    assert node.plane.repairer.missing == 2
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_shard_that_is_here_is_not_counted_for_a_value_that_is_superseded(
+    collected: bool,
+) -> None:
+    """Also in the moment before its grace begins, or if it rots just then."""
+    world = World()
+    written = [world.write(b"k%d" % i, sample(5000, i)) for i in range(3)]
+    world.step(3.0)
+    node = world.nodes[2]
+    node.plane.apply_events(node.state.put(b"k0", None))
+    if collected:
+        world.step(1.0)
+    assert (node.plane.repairer.missing, node.plane.keeper.standing()) == (0, 2)
+    node.plane.keeper.shelf.lose(written[0].value_id, 0)
+    assert (node.plane.repairer.missing, node.plane.keeper.standing()) == (0, 2)
+    world.step(1.0)
+    assert (node.plane.repairer.missing, node.plane.keeper.counters.standing) == (0, 2)
+    node.plane.keeper.shelf.lose(written[1].value_id, 0)
+    node.plane.keeper.shelf.rotten(rows.header_key(written[2].value_id))
+    assert (node.plane.repairer.missing, node.plane.keeper.counters.held) == (2, 0)
+
+
+def test_more_than_can_be_looked_at_was_just_superseded() -> None:
+    world = World()
+    for i in range(STEP + 2):
+        world.write(b"k%d" % i, sample(100, i))
+    world.step(3.0)
+    node = world.nodes[2]
+    events = [e for i in range(STEP + 1) for e in node.state.put(b"k%d" % i, None)]
+    node.plane.apply_events(events)
+    assert node.plane.repairer.missing is None
+    world.step(1.0)
+    assert (node.plane.repairer.missing, node.plane.keeper.counters.standing) == (0, 1)
 
 
 def test_the_next_pass_begins_at_once_when_a_member_is_back() -> None:

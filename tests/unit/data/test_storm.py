@@ -137,6 +137,7 @@ def finish(world: World, values: dict[bytes, bytes]) -> None:
                 assert record is not None
                 if node.plane.repairer.lacking(value_id, record):
                     return False
+            assert node.plane.repairer.missing == 0
         return True
 
     world.until(clean, 40.0, grain=0.25)

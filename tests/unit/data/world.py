@@ -55,6 +55,11 @@ class State:
     def layout(self, epoch: int) -> Configuration | None:
         return self.layouts.get(epoch)
 
+    def due(self, member: Member) -> tuple[int, int]:
+        layouts = [(r, self.layouts.get(r.epoch)) for r in self.records.values()]
+        owed = [r for r, layout in layouts if layout is not None and member in layout.members]
+        return len(owed), sum(r.length // r.data_shards for r in owed)
+
     @property
     def configuration(self) -> Configuration:
         return self.layouts[max(self.layouts)]

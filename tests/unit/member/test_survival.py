@@ -75,6 +75,17 @@ def test_a_node_that_may_not_vote_yet_helps_no_quorum() -> None:
     assert of(layout(3, 2), *[WHOLE] * 4, WHOLE._replace(voting=False)) == (1, 2, 2)
 
 
+def test_a_full_disk_takes_part_in_quorums_and_holds_nothing_new() -> None:
+    full = WHOLE._replace(full=True)
+    assert of(layout(3, 2), *[WHOLE] * 4, full) == (1, 2, 2)
+    assert of(layout(3, 2), *[WHOLE] * 3, full, full) == (0, 2, 2)
+    assert of(layout(3, 2), *[full] * 5) == (0, 2, 2), "nothing can be written as it is"
+    # The one that stopped may as well be the full one.
+    assert of(layout(3, 2), *[WHOLE] * 4, SILENT) == (1, 1, 2)
+    assert of(layout(3, 2), *[WHOLE] * 3, full, SILENT)[0] == 0
+    assert of(layout(2, 3), *[WHOLE] * 4, full) == (1, 3, 3)
+
+
 def test_metadata_that_only_a_quorum_has() -> None:
     behind = WHOLE._replace(durable=9)
     assert of(layout(1, 2), WHOLE, WHOLE, behind, coded=False) == (1, 1, 1)
