@@ -20,7 +20,8 @@ anew; read the difference before you keep it.
 | clock NODE SECONDS | its clock jumps |
 | play-again NODE SECONDS | what it ever sent arrives again, for so long |
 | slow-disk NODE SECONDS | every flush takes that long (0: normal again) |
-| full-disk NODE, free-disk NODE | |
+| full-disk NODE, free-disk NODE | no batch can be written there; again it can |
+| scarce-disk NODE | only its reserve is left |
 | rot NODE KEY | one piece of this value becomes unreadable there |
 | lead NODE | hand leadership over; `leader`: who leads; `round`: of its ballot |
 | thinks NODE | whom this node takes for the leader |
@@ -234,8 +235,16 @@ class Story:
         self.host(node).engine.full = True
         return ["ok"]
 
+    def do_scarce_disk(self, node: str) -> list[str]:
+        host = self.host(node)
+        host.scarce = True
+        host.wake()
+        return ["ok"]
+
     def do_free_disk(self, node: str) -> list[str]:
-        self.host(node).engine.full = False
+        host = self.host(node)
+        host.engine.full = host.scarce = False
+        host.wake()
         return ["ok"]
 
     def do_rot(self, node: str, key: str) -> list[str]:

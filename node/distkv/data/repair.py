@@ -111,10 +111,11 @@ class Repairer:
         """Shards that should be here and are not, but for those that may still be on their way.
 
         Counted, not searched for: so many records name a shard of this seat (`Applied.due`), so
-        many of those are complete. None: a flood of records was just superseded.
+        many of those are complete. None: a flood of records was just superseded, or this node
+        is in no layout yet, as far as it knows: others may know better, and count on it.
         """
         standing = self._keeper.standing()
-        if standing is None:
+        if standing is None or self._own not in self._applied.members:
             return None
         due, _ = self._applied.due(self._own)
         if due > standing:

@@ -226,7 +226,7 @@ class Seat:
     @property
     def busy(self) -> bool:
         """Requests are under way that can still end well."""
-        if self.quorum_lost or self.owner.disk_full:
+        if self.quorum_lost:
             return False
         return bool(len(self.pending) or len(self.reads) or self.data.budget.used)
 

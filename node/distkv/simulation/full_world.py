@@ -348,7 +348,7 @@ class World:
         for client in self.clients:
             client.stop()
         for host in self.hosts:
-            host.engine.full = False
+            host.engine.full = host.scarce = False
             host.flush_time = FLUSH_TIME
             if not host.alive:
                 host.start()

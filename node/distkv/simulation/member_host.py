@@ -51,6 +51,8 @@ class Host:
         self.pace = 1.0
         """Seconds of this machine's steady clock in one of the world's."""
         self.flush_time = FLUSH_TIME
+        self.scarce = False
+        """Only the reserve is left on the disk: what is decided is written, nothing new begins."""
         self.member: Member | None = None
         self.identity: DirectoryIdentity | None = None
         self._unflushed: deque[tuple[int, Output]] = deque()
@@ -108,7 +110,7 @@ class Host:
         assert not self.gone
         fresh = world.rng.getrandbits(62) + 1
         # A node that finds no space when it starts ends at once, and is started again.
-        self.engine.full = False
+        self.engine.full = self.scarce = False
         identity = open_identity(self.engine, world.cluster, self.ordinal, fresh)
         self.identity = identity
         self.incarnation, self.boot = identity.incarnation, identity.boot
@@ -219,6 +221,8 @@ class Host:
         if self._unwritten and not self._write():
             member.fail_waiting(self.clock)
             return
+        if member.disk_full != self.scarce:
+            member.disk_full = self.scarce
         self._in_turn = True
         try:
             output = member.turn(self.clock, self.world.wall_ms(self))
@@ -258,8 +262,6 @@ class Host:
             self._unwritten.popleft()
             self._unflushed.append((self.engine.written, output))
             self._flush_wanted |= output.must_flush
-        if member.disk_full:
-            member.disk_full = False
         return True
 
     def _send(self, output: Output) -> None:

@@ -161,13 +161,31 @@ class Nemesis:
         host, world = self._any(), self._world
         if host is None:
             return
+        lasts = world.rng.uniform(0.2, 1.5)
+        kind = int(world.now * 1000) % 3
+        if kind:
+            self._scarce([host] if kind == 1 else world.hosts, lasts)
+            return
         world.note(f"full disk at {host.ordinal}")
         host.engine.full = True
 
         def heal() -> None:
             host.engine.full = False
 
-        world.after(world.rng.uniform(0.2, 1.5), heal)
+        world.after(lasts, heal)
+
+    def _scarce(self, hosts: list[Host], lasts: float) -> None:
+        """Nothing but the reserve is left on these disks, perhaps on all."""
+
+        def change(scarce: bool) -> None:
+            for host in hosts:
+                if host.alive:
+                    host.scarce = scarce
+                    host.wake()
+
+        self._world.note(f"only the reserve is left at {[host.ordinal for host in hosts]}")
+        change(True)
+        self._world.after(lasts, lambda: change(False))
 
     def _listener(self, wires: Wires) -> None:
         """A node goes down, and somebody plays again what it sent."""

@@ -162,10 +162,12 @@ def _keys(states: Sequence[SeatState]) -> int | None:
 
 
 def _missing(states: Sequence[SeatState]) -> int | None:
-    """Of all that answer; None until each of these has looked."""
-    counts = [s.seat.report.missing for s in states if s.seat.report.is_founded]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    """Of all that answer; None until each of these has looked. Who waits to be a member is due
+    no shard, and cannot know what it will lack."""
+    answering = [s for s in states if s.seat.report.is_founded]
+    known = [s.seat.report.missing for s in answering if s.seat.report.missing is not None]
+    unknown = [s for s in answering if s.seat.report.missing is None]
+    return None if any(s.seat.report.incarnation == s.member for s in unknown) else sum(known)
 
 
 def _gateway(observed: Observed) -> GatewayStatus:

@@ -7,6 +7,7 @@ from distkv.data import rows
 from distkv.data.dispersal import Dispersed
 from distkv.data.grace import STEP
 from distkv.data.repair import RepairLimits
+from distkv.ids import Member
 from distkv.storage.base import Table
 
 
@@ -321,3 +322,15 @@ def test_a_shard_under_a_wrong_number_is_dropped_and_the_right_one_rebuilt() -> 
     for ordinal in (0, 1):
         world.kill(ordinal)
     assert world.read(b"key", 2) == sample(9000)
+
+
+def test_who_is_no_member_yet_does_not_say_that_it_lacks_nothing() -> None:
+    """Others would believe that of the seat that they know it has by now."""
+    world = World()
+    world.write(b"key", sample(9000))
+    node = world.nodes[2]
+    assert node.plane.repairer.missing == 0
+    others = tuple(m for m in world.configuration.members if m != node.member)
+    stranger = (*others, Member(2, 77))
+    node.state.configuration = world.configuration._replace(members=tuple(sorted(stranger)))
+    assert node.plane.repairer.missing is None

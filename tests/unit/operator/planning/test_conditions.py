@@ -256,7 +256,10 @@ def test_the_status_is_what_was_observed() -> None:
 
 
 def test_what_is_not_counted_is_not_called_nothing() -> None:
-    found = said_of(settled(seat(2, said(2, shards_missing=None))))
+    waits = seat(3, fresh_directory(3, 9))
+    found = said_of(settled(waits))
+    assert found["shards"]["missing"] == 0, "who is no member is due nothing"
+    found = said_of(settled(seat(2, said(2, shards_missing=None)), waits))
     assert "missing" not in found["shards"]
     assert "shardsMissing" not in found["members"][2]
 
