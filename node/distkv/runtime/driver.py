@@ -34,6 +34,8 @@ COMPACT_BYTES_MIN = 256 * 1024
 """Bytes that compaction may copy in one step between turns: a few milliseconds at most."""
 TIMER_SECONDS = 0.010
 """Consensus may be called so much too late; nothing there is due sooner."""
+AWAKE_SECONDS = 0.001
+"""A timer that would fire so soon after a turn is asked whether it still must."""
 TURNS_IN_A_ROW = 4
 """Turns that a flush made necessary, before other work of the loop goes first."""
 COMPACT_IDLE_SECONDS = 0.5
@@ -385,14 +387,17 @@ class Driver:
 
     def _arm(self) -> None:
         """One timer; one that fires too early is cheaper than cancelling it at every turn,
-        and one that fires soon cheaper than asking when it should."""
-        if self._timer is not None and self._timer_at <= self._loop.time() + TIMER_SECONDS:
+        and one that fires soon cheaper than asking when it should. But one that is about to
+        fire is moved: who is awake does it for less than being woken."""
+        ahead = self._timer_at - self._loop.time() if self._timer is not None else 0.0
+        if AWAKE_SECONDS < ahead <= TIMER_SECONDS:
             flow = self.member.kernel.next_timer()
             if flow is None or flow >= self._timer_at:
                 return
         when = self.member.next_timer()
         if self._timer is not None:
-            if self._timer_at <= when:
+            near = ahead <= AWAKE_SECONDS and when > self._timer_at + AWAKE_SECONDS
+            if self._timer_at <= when and not near:
                 return
             self._timer.cancel()
         self._timer_at = when

@@ -8,6 +8,9 @@ from distkv.transport.peers import Peer
 
 _AT_ONCE = float("-inf")
 _NEVER = float("inf")
+AHEAD = 0.001
+"""Who is awake looks at all of them this much (seconds) before it must: mostly nothing is due any
+more, and then nobody has to wake up for it."""
 
 
 class Agenda:
@@ -27,21 +30,32 @@ class Agenda:
         """Something rare happened: look at all of them."""
         self._when = _AT_ONCE
 
+    def soon(self, when: float) -> None:
+        """A peer that is not touched has something to do at `when`."""
+        if when < self._when:
+            self._when = when
+
+    def rests(self, now: float) -> float | None:
+        """As `timeout`, at once: when the first has something to do; None: ask the others."""
+        when = self._when
+        return None if self.touched or now + AHEAD >= when else when
+
     def due(self, now: float) -> Iterable[Peer]:
         """Those that may have something to send now."""
         return (self.touched if now < self._when else self._peers).values()
 
     def timeout(self, now: float) -> float | None:
         """When the first has something to do; None: never. It may be too early."""
-        if now >= self._when:
-            self._when = _NEVER
-            looked_at = self._peers
-        else:
-            looked_at = self.touched
-        when = self._when
+        exact = now + AHEAD >= self._when
+        looked_at = self._peers if exact else self.touched
+        when = _NEVER if exact else self._when
         for peer in looked_at.values():
-            if peer.session is not None and peer.half_open is None:
-                due = peer.session.timeout(now)
+            session = peer.session
+            if session is not None and peer.half_open is None:
+                due = session.not_before
+                if exact or due is None:
+                    due = session.timeout(now)
+                session.not_before = None
             else:
                 due = _timeout_of(peer, now)
             if due < when:

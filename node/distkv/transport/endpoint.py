@@ -11,6 +11,7 @@ import socket
 import time
 from typing import Any
 
+from distkv.transport.agenda import AHEAD
 from distkv.transport.base import Handler, Identity, Lane
 from distkv.transport.hub import Datagrams, Hub
 from distkv.transport.keys import KeyRing
@@ -169,10 +170,10 @@ class Endpoint:
     def _take(self, datagram: memoryview, source: Any) -> None:
         self.hub.receive(datagram, source, self._now)
 
-    def _drain_socket(self) -> bool:
+    def _drain_socket(self, *, all_of_it: bool) -> bool:
         """Deliver what has arrived, a bounded part of it, and let the handler react once.
 
-        False: there may be more.
+        False: there may be more. `all_of_it`: know for certain; else the loop tells of the rest.
         """
         receive, take = self._udp.receive, self._take
         arrived = emptied = False
@@ -184,6 +185,8 @@ class Endpoint:
                     emptied = True
                     break
                 arrived = True
+                if self.closed or not (all_of_it or self._udp.more()):
+                    break
             if arrived:
                 self._handler.on_turn()
         finally:
@@ -192,7 +195,7 @@ class Endpoint:
 
     def _readable(self) -> None:
         if not self.closed:
-            self._drain_socket()
+            self._drain_socket(all_of_it=False)
             self.flush()
 
     def _soon(self) -> None:
@@ -208,8 +211,12 @@ class Endpoint:
         if self.closed:
             return
         hub = self.hub
-        due: float | None = None
         now = time.monotonic()
+        due = hub.rests(now)
+        if due is not None:
+            if self._timer is None or due < self._timer_at:
+                self._arm(due, now)
+            return
         for _ in range(MAX_ROUNDS):
             if self._backlog:
                 return  # the socket is full: `_writable` goes on
@@ -244,9 +251,10 @@ class Endpoint:
             self.flush()
 
     def _arm(self, due: float, now: float) -> None:
-        """One timer; one that fires too early is cheaper than cancelling it at every turn."""
+        """One timer; one that fires too early is cheaper than cancelling it at every turn, but
+        not than to move it while awake anyway."""
         if self._timer is not None:
-            if self._timer_at <= due:
+            if self._timer_at <= due and (now + AHEAD < self._timer_at or due < now + 2 * AHEAD):
                 return
             self._timer.cancel()
         self._timer_at = due
@@ -264,7 +272,7 @@ class Endpoint:
             return
         # After a stall of this process the answers already wait in the socket: silence is
         # judged only once they were heard.
-        self._unread = 0 if self._drain_socket() else self._unread + 1
+        self._unread = 0 if self._drain_socket(all_of_it=True) else self._unread + 1
         if not self.closed:
             heard = self._unread in (0, UNREAD_ROUNDS)
             self._unread %= UNREAD_ROUNDS

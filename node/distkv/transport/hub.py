@@ -20,6 +20,7 @@ from distkv.transport.agenda import Agenda
 from distkv.transport.base import STREAMS, UNKNOWN_GENERATION, Handler, Identity, Lane
 from distkv.transport.connection import KEY_RETIRED, REPLACED, STOPPED
 from distkv.transport.handshake import BadGreeting, Greeting
+from distkv.transport.incoming import Messages
 from distkv.transport.keys import ClusterKey, KeyRing, connection_keys
 from distkv.transport.options import DEFAULT_OPTIONS, Options
 from distkv.transport.packet import DATA, DATAGRAM_OVERHEAD, HEADER, HELLO, WELCOME
@@ -162,7 +163,11 @@ class Hub:
                 if messages is None:
                     self._suspect(address, "bad_tag", f"connection of node {peer.ordinal}")
                 elif messages is not DUPLICATE:
-                    self._agenda.touched[peer.ordinal] = peer
+                    due = session.rests(now)
+                    if due is None:
+                        self._agenda.touched[peer.ordinal] = peer
+                    else:
+                        self._agenda.soon(due)
                     self._deliver(peer, session, messages, address, now)
             elif connection in self._half_open:
                 self._confirm(connection, kind, low, datagram, address, now)
@@ -179,12 +184,7 @@ class Hub:
         self._handler.on_suspicion(str(address), kind, detail)
 
     def _deliver(
-        self,
-        peer: Peer,
-        session: Session,
-        messages: list[tuple[int, bytes]],
-        address: Address,
-        now: float,
+        self, peer: Peer, session: Session, messages: Messages, address: Address, now: float
     ) -> None:
         handler = self._handler
         if session.moved and address != peer.address:
@@ -223,15 +223,8 @@ class Hub:
 
     def _greeting(self, status: int, target: int, connection: int) -> Greeting:
         options = self._options
-        return Greeting(
-            status,
-            self.identity,
-            target,
-            connection,
-            options.control_window,
-            options.bulk_window,
-            self._socket_buffer,
-        )
+        limits = (options.control_window, options.bulk_window, self._socket_buffer)
+        return Greeting(status, self.identity, target, connection, *limits)
 
     def _dial(self, peer: Peer, now: float) -> None:
         """Send a fresh HELLO, never the same twice."""
@@ -455,6 +448,10 @@ class Hub:
                 if datagrams:
                     out.append((peer.address, datagrams))
         return out
+
+    def rests(self, now: float) -> float | None:
+        """When `timeout` must be asked if nothing is to be sent before; None: `poll` first."""
+        return None if self._out else self._agenda.rests(now)
 
     def timeout(self, now: float) -> float | None:
         """When `on_timer` and then `poll` must be called; None: never. It may be too early."""

@@ -150,7 +150,7 @@ class OutgoingLane:
             else:
                 return room
             chunk = Chunk(self, self.lane << STREAM_BITS | stream, message, start, end, number)
-            room -= _emit(chunk, parts)
+            room -= emit(chunk, parts)
             chunks.append(chunk)
             message.sent = end
             if end == message.length:
@@ -161,6 +161,30 @@ class OutgoingLane:
             if len(active) > 1 and (end == message.length or start // TURN != end // TURN):
                 active.rotate(-1)
         return room
+
+    def only(self, room: int, number: int) -> Chunk | None:
+        """The one message that waits, if it may leave whole with packet `number`; else None."""
+        active = self.active
+        if len(active) != 1 or self.lost or self.blocked:
+            return None
+        stream = active[0]
+        waiting = self._streams[stream]
+        message = waiting[0]
+        length = message.length
+        charged = self._charged + length + MESSAGE_OVERHEAD
+        if (
+            len(waiting) != 1
+            or message.started
+            or WHOLE_BYTES + length > room
+            or charged > self._credit
+        ):
+            return None
+        self._charged = charged
+        message.started = True
+        message.sent = length
+        waiting.clear()
+        active.clear()
+        return Chunk(self, self.lane << STREAM_BITS | stream, message, 0, length, number)
 
     def _begun_first(self) -> bool:
         """Bring a message that was begun to the front: it needs no more credit, and credit
@@ -195,7 +219,7 @@ class OutgoingLane:
             else:
                 return room
             chunk.carrier = number
-            room -= _emit(chunk, parts)
+            room -= emit(chunk, parts)
             chunks.append(chunk)
             self.resent += 1
         return room
@@ -229,7 +253,7 @@ class OutgoingLane:
         return False
 
 
-def _emit(chunk: Chunk, parts: list[bytes | memoryview]) -> int:
+def emit(chunk: Chunk, parts: list[bytes | memoryview]) -> int:
     """Append the frame of `chunk`; its size."""
     message = chunk.message
     start, end = chunk.start, chunk.end

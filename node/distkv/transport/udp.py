@@ -7,7 +7,9 @@ UDP_SEGMENT lets one call send many datagrams of one size, UDP_GRO lets one call
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import termios
 from collections.abc import Callable
 from struct import Struct
 from struct import error as struct_error
@@ -29,6 +31,8 @@ BUFFER_BYTES = 4 << 20
 _NO_OFFLOAD = (errno.EIO, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 _SEGMENT = Struct("=H")
 _GRO_SIZE = Struct("=i")
+_NOTHING = bytes(4)
+"""FIONREAD's answer if no datagram waits, or an empty one."""
 _ANCILLARY = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
@@ -59,6 +63,7 @@ class UdpSocket:
             self.socket.close()
             raise
         self._view = memoryview(bytearray(65_536))
+        self._descriptor = self.socket.fileno()
 
     def _set_buffers(self) -> None:
         for force, plain in (
@@ -118,6 +123,10 @@ class UdpSocket:
             take(view[start : min(start + segment, size)], address)
         return True
 
+    def more(self) -> bool:
+        """Whether something more to receive is there; not certain, but half as dear as to try."""
+        return fcntl.ioctl(self._descriptor, termios.FIONREAD, _NOTHING) != _NOTHING
+
     def send(self, address: Any, datagrams: list[bytes], refused: Refused) -> None:
         """Send all, in few calls. Raises WouldBlock.
 
@@ -125,7 +134,7 @@ class UdpSocket:
         errors lose the datagram, as the network may.
         """
         at, count = 0, len(datagrams)
-        segment = self.segment
+        segment = self.segment and count > 1
         while at < count:
             end = self._run(datagrams, at) if segment else at + 1
             try:
