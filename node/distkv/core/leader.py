@@ -332,6 +332,7 @@ class Leader:
     def on_configuration(self) -> None:
         """Members changed: new quorums from here on."""
         self.peers.rebuild()
+        self.reads.renew()
 
     def tick(self) -> bool:
         """False if the tenure must end: q1 voters not heard, or no way to go on."""

@@ -80,6 +80,13 @@ class LeaderReads:
         """Whether `start` may have something to do."""
         return bool(self._waiting)
 
+    def renew(self) -> None:
+        """The configuration changed: open rounds are confirmed by the new quorums, and these
+        know of no leader that the old ones elected, and that chose this very change before the
+        read arrived (core world 3320791). It could choose nothing above."""
+        chosen = self._shared.log.chosen
+        self._rounds = deque(each._replace(slot=chosen) for each in self._rounds)
+
     def confirmed(self, probe: int) -> None:
         """q2 voters confirmed the ballot in rounds up to `probe`."""
         rounds = self._rounds

@@ -1,8 +1,11 @@
-"""Leaders that stay with a minority, and hear late what the others chose meanwhile."""
+"""Leaders that others have replaced, and that hear of it late."""
 
 from __future__ import annotations
 
-from distkv.core.messages import LearnRequest
+from collections.abc import Callable
+
+from distkv.core.messages import Accepted, LearnRequest, Message
+from distkv.ids import Member
 from distkv.simulation.core_process import Process
 from distkv.simulation.core_world import World
 
@@ -11,12 +14,18 @@ ANSWERS = 8
 
 
 class MinorityWorld(World):
-    """Questions of a follower that became a leader may be answered while it leads: the answer
-    names values that a higher ballot chose in slots for which it has proposed others."""
+    """Leaders stay with a minority, or with a change of layout under way. A question that one
+    had asked as a follower may be answered now: the answer names values that a higher ballot
+    chose in slots for which it has proposed others."""
+
+    def __init__(self, seed: int, log: Callable[[str], None] | None = None) -> None:
+        super().__init__(seed, log)
+        self._late_for = -1
 
     def _schedule_faults(self) -> None:
         super()._schedule_faults()
         self._every(PER_SECOND, self._fault_minority)
+        self._every(PER_SECOND, self._fault_late_change)
 
     def _fault_minority(self) -> None:
         """Cut a leader off with fewer than can choose, and let the others elect another."""
@@ -40,6 +49,34 @@ class MinorityWorld(World):
             self.at(self.rng.random() * 100, self._write_at, leader)
         for _ in range(ANSWERS):
             self.at(20 + self.rng.random() * 150, self._answer_late, leader)
+
+    def _fault_late_change(self) -> None:
+        """Answers to a leader that changes the layout are slow, and the others elect another."""
+        now = self.checker.configuration
+        k = (now.size + 1) // 2 if now.failures == 0 else now.size
+        self._propose_change(k, now.size - k, now.members)  # f goes away, or comes back
+        changing = [p for p in self.leaders() if p.replica.status().changing]
+        if not changing:
+            return
+        leader = self.rng.choice(changing)
+        self._late_for = leader.member.ordinal
+        for process in self._running():
+            if process is not leader:
+                self.at(2 + self.rng.random() * 4, self._hint_down, process, self._late_for)
+        for _ in range(20):
+            self.at(30 + self.rng.random() * 150, self._read_at, leader)
+        self.at(150, self._quick)
+
+    def _quick(self) -> None:
+        self._late_for = -1
+
+    def deliver(self, sender: Member, ordinal: int, message: Message) -> None:
+        """Answers wait a while for a leader whose change is under way, and all else longer."""
+        if ordinal == self._late_for and self.faulty:
+            delay = 40 + self.rng.random() * 60 if type(message) is Accepted else 140
+            self.at(delay, super().deliver, sender, ordinal, message)
+        else:
+            super().deliver(sender, ordinal, message)
 
     def _answer_late(self, leader: Process) -> None:
         """Somebody gets to what `leader` had asked while it followed."""

@@ -15,7 +15,11 @@ from distkv.simulation.core_world import RestoringWorld, World
 
 STARTS = (1, 10001, 20001)
 LIMIT = 1500
-KINDS: dict[str, type[World]] = {"restored_": RestoringWorld, "contradicted_": MinorityWorld}
+KINDS: dict[str, type[World]] = {
+    "restored_": RestoringWorld,
+    "contradicted_": MinorityWorld,
+    "open_reads_": MinorityWorld,
+}
 """Worlds that are about what such mutations do wrong."""
 
 

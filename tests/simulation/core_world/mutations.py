@@ -439,3 +439,9 @@ def contradicted_leader_goes_on(patch: Patch) -> None:
 def contradicted_by_a_snapshot_leader_goes_on(patch: Patch) -> None:
     """A snapshot takes the place of its own proposals, and it leads on."""
     patch(Leader, "unfinished", False)
+
+
+@mutation
+def open_reads_keep_their_index_over_a_change(patch: Patch) -> None:
+    """New quorums confirm what was noted before the change was chosen."""
+    patch(LeaderReads, "renew", lambda self: None)

@@ -38,6 +38,7 @@ FOUND = {
     1039094: "the simulator seated a newcomer at the wrong ordinal, where it had no vote",
     1045118: "a learner that had promised a higher ballot was never fed again",
     1065250: "two late messages made their sender suspect for good",
+    3320791: "a read kept its index while new quorums confirmed it, who knew less than the old",
     3209207: "a deposed leader told what others had chosen as if it were its own ballot's",
     1154: "a learner's durable prefix did not move with the chosen one",
 }

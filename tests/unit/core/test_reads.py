@@ -5,12 +5,15 @@ from __future__ import annotations
 from unit.core.cluster import Cluster
 
 from distkv.core import entries
+from distkv.core.configuration import Configuration
 from distkv.core.messages import (
     Accept,
     Accepted,
+    Message,
     ReadReply,
     ReadRequest,
 )
+from distkv.simulation.core_machine import pack_configuration
 
 
 def test_reads_on_leader_and_follower() -> None:
@@ -80,3 +83,53 @@ def test_waiting_reads_are_bounded() -> None:
         leader.replica.read(token)
     leader.drain()
     assert leader.reads == [(3, -1)]
+
+
+def test_read_that_new_quorums_confirm_is_not_older_than_the_change_itself() -> None:
+    """Core world 3320791: a leader that had not heard of its successor learned late that its
+    change of members was chosen. Alone it is a quorum of the new ones; a read from before had
+    the index below the change, which the successor had told others of."""
+    cluster = Cluster(1, 2)
+    cluster.cut = [2]
+    leader = cluster.elect()
+    cluster.cut = []
+    cluster.tick(20)
+    stays, leaves = cluster.followers()
+    late: list[Accepted] = []
+
+    def drop(sender: int, to: int, message: Message) -> bool:
+        if to == leader.member.ordinal and type(message) is Accepted:
+            late.append(message)
+        return leader.member.ordinal in (sender, to) and sent
+
+    sent = False
+    cluster.drop = drop
+    two = cluster.configuration.members[:2]
+    assert leaves.member not in two
+    new = Configuration(2, 2, 0, two)
+    assert leader.replica.propose_configuration(pack_configuration(new))
+    for ordinal, message in leader.drain():
+        cluster.deliver(leader, ordinal, message)
+    leader.flush()
+    sent = True
+    late.clear()
+    cluster.settle()
+    change = leader.replica.chosen + 1
+    answers = [message for message in late if message.upto == change]
+    for node in (stays, leaves):
+        node.replica.peer_down(leader.member.ordinal)
+    for _ in range(200):
+        for node in (stays, leaves):
+            node.replica.tick(cluster.wall)
+        cluster.settle()
+    assert leaves.replica.chosen == change
+    assert leader.replica.is_leader
+    leader.replica.read(1)
+    leader.drain()
+    assert leader.reads == []
+    leader.replica.step(stays.member, answers[0])
+    leader.drain()
+    assert leader.machine.configuration == new
+    leader.replica.read(2)
+    leader.drain()
+    assert leader.reads == [(1, change), (2, change)]
