@@ -299,11 +299,13 @@ class Driver:
         written, self._unflushed_bytes = self._unflushed_bytes, 0
         self._written += written
         self.flushes += 1
+        # Peers work while the disk does. And before the other thread is told: it would want
+        # Python's lock in the middle of sending.
+        self._let_go()
         if not self._flusher.quick(written):
             self._flushing = True
             self._flusher.flush(lambda error: self._flush_ended(error, covered), written)
             return False
-        self._let_go()  # peers work while the disk does
         return self._flushed(self._flusher.flush_now(), covered)
 
     def _flush_ended(self, error: BaseException | None, covered: int) -> None:

@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from distkv.member.output import Output
+import pytest
+
+from distkv.kernel import Kernel
+from distkv.member.messages import NotLeader
+from distkv.member.output import Outgoing, Output
 from distkv.runtime.driver import Driver
 from distkv.storage.base import Delete, Put, StorageFull, StorageOperation, Table, Usage
 from distkv.storage.files import FilesEngine
 from distkv.storage.memory import MemoryEngine
+from distkv.transport.base import Lane
 
 MIB = 1024 * 1024
 
@@ -58,6 +63,7 @@ class OneRow:
         self.starved: dict[int, int] = {}
         self.told = 0
         self.on_work = lambda: None
+        self.kernel = Kernel()
 
     def turn(self, now: float, wall_ms: int) -> Output:
         self.number += 1
@@ -158,5 +164,92 @@ def test_deleted_rows_give_their_space_back_although_nobody_writes(tmp_path: Pat
         await asyncio.wait_for(engine.small.wait(), 20)
         assert engine.count(Table.STATE) == len(keys)
         await driver.close()
+
+    asyncio.run(run())
+
+
+class Clock:
+    """A loop in which no time passes and no timer fires."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: object) -> asyncio.Future[None]:
+        return asyncio.Future()  # can be cancelled
+
+
+class Line:
+    """A transport that only tells what it is asked."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def send(self, ordinal: int, lane: Lane, payload: bytes, stream: int = 0) -> bool:
+        self.said.append("send")
+        return True
+
+    def queued(self, ordinal: int, lane: Lane) -> int:
+        return 0
+
+    def hold(self) -> None:
+        self.said.append("hold")
+
+    def flush(self) -> None:
+        self.said.append("leave")
+
+
+class Talkative(OneRow):
+    """One message at every turn."""
+
+    def turn(self, now: float, wall_ms: int) -> Output:
+        output = super().turn(now, wall_ms)
+        output.messages.append(Outgoing(1, Lane.CONTROL, 0, NotLeader()))
+        return output
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_messages_leave_before_anybody_waits_for_the_disk(quick: bool) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        driver = Driver(Talkative(), Disk(), lambda reason: None)  # type: ignore[arg-type]
+        driver.attach(Line(said))
+        flusher = driver._flusher
+        flusher.quick = lambda written: quick  # type: ignore[method-assign]
+        flusher.flush = lambda done, written: said.append("disk")  # type: ignore[method-assign]
+        flusher.flush_now = lambda: said.append("disk")  # type: ignore[method-assign, func-returns-value]
+        await _wakes(driver, 1)
+        assert said[:4] == ["hold", "send", "leave", "disk"]
+        assert said.count("leave") == said.count("disk")
+        await driver.close()
+
+    asyncio.run(run())
+
+
+def test_who_is_awake_moves_a_timer_that_is_about_to_fire_for_nothing() -> None:
+    async def run() -> None:
+        member = OneRow()
+        when = 0.0
+        member.next_timer = lambda: when  # type: ignore[method-assign]
+        driver = Driver(member, Disk(), lambda reason: None)  # type: ignore[arg-type]
+        now = asyncio.get_running_loop().time()
+        driver._loop = Clock(now)  # type: ignore[assignment]
+        for before, after, armed in (
+            (0.0005, 0.5, 0.5),
+            (0.0005, 0.0006, 0.0005),
+            (0.005, 0.5, 0.005),
+            (0.3, 0.5, 0.3),
+            (0.3, 0.2, 0.2),
+            (-0.1, 0.5, 0.5),
+        ):
+            driver._timer = None
+            when = now + before
+            driver._arm()
+            assert driver._timer_at == when
+            when = now + after
+            driver._arm()
+            assert driver._timer_at == now + armed
 
     asyncio.run(run())
