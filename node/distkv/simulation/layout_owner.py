@@ -17,7 +17,9 @@ from distkv.local.ask import Answer
 from distkv.local.directory import Directory, Identity, Layout, Ownership
 from distkv.local.errors import LocalError
 from distkv.local.relayout import Relayout
+from distkv.machine.snapshot import TABLES
 from distkv.runtime.admin import Admin
+from distkv.simulation.rotting import rotten
 
 if TYPE_CHECKING:
     from distkv.member.member import Member
@@ -122,11 +124,18 @@ class LayoutOwner:
                 self._relayout = self._started()
         world.after(EVERY, self._look)
 
+    @property
+    def bears_nothing(self) -> bool:
+        """The layout that is wanted, or the last one, has f = 0."""
+        return not _failures(self.last)
+
     def _spends_what_is_lost(self, wanted: Layout) -> bool:
         """Whether more disks were lost in the last moments than this layout bears: the leader
-        may not have noticed yet, and nobody can promise anything for that (soundness)."""
-        world = self._world
-        bears = min(wanted.parity_shards, (wanted.nodes - 1) // 2)
+        may not have noticed yet, and nobody can promise anything for that (soundness). Nor for
+        a row that rots unnoticed where f = 0 leaves nobody to mend it (see rotting; 6120286)."""
+        world, bears = self._world, _failures(wanted)
+        if not bears and any(rotten(host, TABLES) for host in world.hosts):
+            return True
         return world.now - world.disk_lost_at < NEWS and len(world.victims) > bears
 
     # -- what it wants
@@ -245,3 +254,8 @@ class LayoutOwner:
                 )
 
         world.after(self._rng.uniform(0.0, 0.2), kill)
+
+
+def _failures(layout: Layout) -> int:
+    """f."""
+    return min(layout.parity_shards, (layout.nodes - 1) // 2)

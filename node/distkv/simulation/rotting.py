@@ -35,7 +35,8 @@ def strike(world: World, host: Host) -> None:
     if keys:
         key = world.rng.choice(keys)
         whole = any(_whole(h) for h in world.hosts if h is not host)
-        if table in TABLES and not (whole and world.bearable):
+        mended = whole and world.bearable and not world.layouts.bears_nothing
+        if table in TABLES and not mended:
             return
         world.note(f"rot in {table.name} at {host.ordinal}")
         host.engine.rot(table, key)
