@@ -59,7 +59,7 @@ class Leader:
         self.ballot = phase.ballot
         self.next_slot = shared.log.chosen + 1
         self.barrier = 0
-        """Slot of the own barrier; 0 until proposed."""
+        """Slot of the own barrier, or of later ones that other leaders left; 0 until proposed."""
         self.window_bytes = 0
         self.proposals = Proposals(shared.options)
         self.reads = LeaderReads(shared)
@@ -86,6 +86,13 @@ class Leader:
     def settled(self) -> bool:
         """The own barrier is applied: state and chosen prefix contain all that went before."""
         return 0 < self.barrier <= self._shared.machine.applied
+
+    @property
+    def serves_reads(self) -> bool:
+        """Not from when a change is chosen until its voters promised this ballot: a leader of a
+        lower one that heard of the change may have chosen more with them."""
+        told = 0 < self._stall <= self._shared.log.chosen
+        return self.settled and not self._checking and not told
 
     @property
     def changing(self) -> bool:
@@ -184,6 +191,8 @@ class Leader:
             return False
         self._hold = 0
         self._checking = False
+        if self.barrier:  # what the new voters had chosen before comes first, for reads too
+            self.barrier = max(self.barrier, self.phase.last)
         return True
 
     def _propose_recovered(self) -> bool:
@@ -283,9 +292,16 @@ class Leader:
         detail = f"slot {message.upto} of {self.next_slot - 1}, probe {message.probe}"
         self._shared.witness.suspect(sender, "impossible_ack", detail)
 
+    def start_reads(self) -> None:
+        """Open a round for all that wait; alone it is confirmed already."""
+        started = self.reads.start(self.serves_reads)
+        if started and self._shared.configuration.phase_two == 1:
+            self.confirm_reads()
+
     def confirm_reads(self) -> None:
         """q2 voters, ourselves among them, have confirmed the ballot up to some probe."""
-        self.reads.confirmed(self.peers.confirmed(self.reads.probe))
+        if self.serves_reads:
+            self.reads.confirmed(self.peers.confirmed(self.reads.probe))
 
     def _own_match(self) -> int:
         """The own vote counts once it is durable."""
@@ -330,9 +346,11 @@ class Leader:
     # -- time
 
     def on_configuration(self) -> None:
-        """Members changed: new quorums from here on."""
+        """Members changed: new quorums from here on, whoever proposed it. A deposed leader may
+        learn of a change, too, and must not go on before its voters promised."""
         self.peers.rebuild()
         self.reads.renew()
+        self._checking = True
 
     def tick(self) -> bool:
         """False if the tenure must end: q1 voters not heard, or no way to go on."""

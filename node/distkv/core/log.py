@@ -19,6 +19,11 @@ _SLOT = struct.Struct(">Q")
 _PAGE = 1000
 
 
+def forget_below(first: int) -> DeleteRange:
+    """All rows of slots below `first`."""
+    return DeleteRange(Table.LOG, _SLOT.pack(0), _SLOT.pack(first))
+
+
 class Log:
     """`first`: lowest retained slot. `chosen`: all slots up to it are chosen and known.
 
@@ -104,7 +109,7 @@ class Log:
 
     def _forget_below(self, first: int) -> None:
         if first > self.first:
-            self._outbox.writes.append(DeleteRange(Table.LOG, _SLOT.pack(0), _SLOT.pack(first)))
+            self._outbox.writes.append(forget_below(first))
             self.first = first
 
     def _load_one(self, engine: Engine, key: bytes, chosen: int) -> None:

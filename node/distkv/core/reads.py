@@ -81,11 +81,13 @@ class LeaderReads:
         return bool(self._waiting)
 
     def renew(self) -> None:
-        """The configuration changed: open rounds are confirmed by the new quorums, and these
-        know of no leader that the old ones elected, and that chose this very change before the
-        read arrived (core world 3320791). It could choose nothing above."""
-        chosen = self._shared.log.chosen
-        self._rounds = deque(each._replace(slot=chosen) for each in self._rounds)
+        """The configuration changed: its voters are asked anew, from the new index on, because
+        they know of no leader that the old ones elected (core world 3320791)."""
+        if self._rounds:
+            self._waiting_since = self._rounds[0].since
+            readers = [reader for each in self._rounds for reader in each.readers]
+            self._waiting = readers + self._waiting
+            self._rounds.clear()
 
     def confirmed(self, probe: int) -> None:
         """q2 voters confirmed the ballot in rounds up to `probe`."""

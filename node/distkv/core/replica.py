@@ -318,8 +318,7 @@ class Replica:
         leader, out = self._leader, self._out
         if leader is not None:
             leader.pump()
-            if leader.reads.start(leader.settled) and self._shared.configuration.phase_two == 1:
-                leader.confirm_reads()
+            leader.start_reads()
             leader.send()
         if out.empty and not applied:
             return None

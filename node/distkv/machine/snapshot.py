@@ -35,6 +35,14 @@ class InstallInterrupted(Exception):
     """The state is half a snapshot: install one before anything else."""
 
 
+def slot_of(rows: View | Engine) -> int:
+    """The applied slot of the state in these rows."""
+    head = rows.get(Table.STATE, HEAD_ROW)
+    assert head is not None, "the state has no head row"
+    slot: int = msgpack.unpackb(head)[1]
+    return slot
+
+
 class SnapshotSource:
     """Pieces 0, 1, ... of the state in `view`, which it owns. `slot`: its applied slot.
 
@@ -50,9 +58,7 @@ class SnapshotSource:
         self._ended = False
         self._failed = False
         self._checksum = 0
-        head = view.get(Table.STATE, HEAD_ROW)
-        assert head is not None, "the state has no head row"
-        self.slot: int = msgpack.unpackb(head)[1]
+        self.slot = slot_of(view)
 
     def piece(self, number: int) -> tuple[bytes, bool] | None:
         """Body, and whether it is the last; None if it is not the next or the latest.

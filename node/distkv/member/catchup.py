@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distkv.core.log import forget_below
 from distkv.machine.snapshot import (
     SnapshotError,
     SnapshotSink,
     SnapshotSource,
     is_installing,
+    slot_of,
 )
 from distkv.member.messages import SnapshotPiece, SnapshotWanted
 from distkv.storage.base import (
@@ -195,11 +197,17 @@ def stage_of(number: int) -> bytes:
 
 
 def finish_install(engine: Engine) -> None:
-    """Make the staged snapshot the state. Idempotent: begins by removing what is there."""
+    """Make the staged snapshot the state. Idempotent: begins by removing what is there.
+
+    What was accepted in slots that the new state covers may not be what was chosen there. It goes
+    with the last batch: a start right after that would take it for chosen, and tell others.
+    """
     sink = SnapshotSink()
     engine.write(sink.begin())
     while not sink.done:
         body = engine.get(Table.META, stage_of(sink.number))
         assert body is not None, "a snapshot is installed only when all its pieces are staged"
         rows = sink.take(body)
-        engine.write([*rows, UNSTAGE] if sink.done else rows)
+        if sink.done:
+            rows += [UNSTAGE, forget_below(slot_of(engine) + 1)]
+        engine.write(rows)

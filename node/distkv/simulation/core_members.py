@@ -75,13 +75,19 @@ class Membership(Mischief):
         else:
             self._propose_change(k, m, configuration.members[: k + m])
 
-    def _propose_change(self, k: int, m: int, members: tuple[Member, ...]) -> None:
+    def _propose_change(
+        self,
+        k: int,
+        m: int,
+        members: tuple[Member, ...],
+        leaders: list[Process] | None = None,
+    ) -> None:
         configuration = Configuration(0, k, m, members)
         check(configuration)
         failures = configuration.failures
         if failures < len(self.lost):
             return  # no administrator gives up a failure budget that is spent
-        for process in self.leaders():
+        for process in self.leaders() if leaders is None else leaders:
             epoch = process.machine.configuration.epoch + 1
             if process.machine.configuration.epoch == self.checker.configuration.epoch:
                 body = pack_configuration(Configuration(epoch, k, m, members))

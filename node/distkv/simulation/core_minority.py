@@ -28,11 +28,12 @@ class MinorityWorld(World):
         self._every(PER_SECOND, self._fault_late_change)
 
     def _fault_minority(self) -> None:
-        """Cut a leader off with fewer than can choose, and let the others elect another."""
         leaders = self.leaders()
-        if not leaders:
-            return
-        leader = self.rng.choice(leaders)
+        if leaders:
+            self._depose(self.rng.choice(leaders))
+
+    def _depose(self, leader: Process) -> None:
+        """Cut it off with fewer than can choose, and let the others elect another."""
         others = [o for o in sorted(self.seats) if o != leader.member.ordinal]
         self.rng.shuffle(others)
         here = [leader.member.ordinal, *others[: self.checker.configuration.phase_two - 2]]
@@ -90,3 +91,41 @@ class MinorityWorld(World):
         blocked, self._blocked = self._blocked, {}
         other.receive(leader.member, LearnRequest(leader.replica.chosen + 1))
         self._blocked = blocked
+
+
+class LateChangeWorld(MinorityWorld):
+    """What the others choose is a smaller layout, in which the leader that they deposed has its
+    seat, and perhaps a quorum on its side. It hears of that, and so do clients of both."""
+
+    wide_layouts = True
+
+    def __init__(self, seed: int, log: Callable[[str], None] | None = None) -> None:
+        super().__init__(seed, log)
+        self.faults = self.faults._replace(change=2.0, duration=2500.0, restore=0.0)
+
+    def _depose(self, leader: Process) -> None:
+        super()._depose(leader)
+        for _ in range(3):
+            self.at(10 + self.rng.random() * 120, self._change_without, leader)
+
+    def _change_without(self, deposed: Process) -> None:
+        others = [p for p in self.leaders() if p is not deposed]
+        members = self.checker.configuration.members
+        if not others or not self.faulty:
+            return
+        smallest = max(p.member.ordinal for p in (deposed, *others)) + 1
+        if smallest > len(members):
+            return
+        size = self.rng.choice((smallest, self.rng.randint(smallest, len(members))))
+        parity = self.rng.choice((0, self.rng.randint(0, size - 1)))
+        self._propose_change(size - parity, parity, members[:size], others)
+        for _ in range(4):
+            self.at(3 + self.rng.random() * 40, self._told_of_it, deposed)
+
+    def _told_of_it(self, deposed: Process) -> None:
+        self._answer_late(deposed)
+        for leader in self.leaders():
+            if leader is deposed:
+                self._write_at(leader)
+            else:
+                self.at(5 + self.rng.random() * 20, self._read_at, leader)

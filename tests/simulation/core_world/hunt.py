@@ -10,7 +10,7 @@ from typing import Any
 
 from simulation.core_world.mutations import MUTATIONS
 
-from distkv.simulation.core_minority import MinorityWorld
+from distkv.simulation.core_minority import LateChangeWorld, MinorityWorld
 from distkv.simulation.core_world import RestoringWorld, World
 
 STARTS = (1, 10001, 20001)
@@ -18,7 +18,8 @@ LIMIT = 1500
 KINDS: dict[str, type[World]] = {
     "restored_": RestoringWorld,
     "contradicted_": MinorityWorld,
-    "open_reads_": MinorityWorld,
+    "open_reads_": LateChangeWorld,
+    "late_change_": LateChangeWorld,
 }
 """Worlds that are about what such mutations do wrong."""
 

@@ -445,3 +445,9 @@ def contradicted_by_a_snapshot_leader_goes_on(patch: Patch) -> None:
 def open_reads_keep_their_index_over_a_change(patch: Patch) -> None:
     """New quorums confirm what was noted before the change was chosen."""
     patch(LeaderReads, "renew", lambda self: None)
+
+
+@mutation
+def late_change_reads_need_no_promises(patch: Patch) -> None:
+    """Reads go on before the new voters promised."""
+    patch(Leader, "serves_reads", property(lambda self: self.settled))

@@ -1,12 +1,17 @@
-"""A snapshot that comes to a node whose disk is full."""
+"""A snapshot that comes to a node whose disk is full, or which stops right after it."""
 
 from __future__ import annotations
 
 import pytest
 from unit.member.alone import Alone
 
+from distkv.core.log import Log
+from distkv.core.outbox import Outbox
+from distkv.ids import Ballot
 from distkv.machine.snapshot import SnapshotSource, is_installing
+from distkv.member.catchup import finish_install, stage_of
 from distkv.member.messages import SnapshotPiece
+from distkv.storage.base import Put, Table
 from distkv.storage.memory import MemoryEngine
 
 
@@ -64,3 +69,21 @@ def test_no_snapshot_comes_before_a_batch_that_waits_for_space() -> None:
     assert not is_installing(alone.engine)
     assert alone.seat.machine.applied == applied
     assert not alone.seat.receiver.active
+
+
+def test_what_was_accepted_below_a_snapshot_goes_with_it() -> None:
+    """A crash right after the installation, before the replica's own batch: a start takes every
+    slot of the state for chosen, and what is found in its log row for what was chosen there."""
+    alone = Alone()
+    engine, slot = alone.engine, alone.seat.machine.applied
+    outbox = Outbox()
+    accepted = Log(outbox)
+    accepted.put(slot, Ballot(1, 0, 5), b"never chosen")
+    accepted.put(slot + 1, Ballot(1, 0, 5), b"may be chosen")
+    staged = [Put(Table.META, stage_of(piece.piece), piece.body) for piece in pieces(alone)]
+    engine.write([*outbox.writes, *staged])
+    finish_install(engine)
+    log = Log(Outbox())
+    log.load(engine, slot, slot)
+    assert log.chosen == slot
+    assert [entry for _, _, entry in log.accepted_above(0)] == [b"may be chosen"]
