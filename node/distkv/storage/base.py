@@ -76,7 +76,8 @@ class CorruptRow(StorageError):
 
 
 class Usage(NamedTuple):
-    """Bytes: what live rows need, what files take, what the file system still has."""
+    """Bytes: what live rows need, what files take (but for zeros written ahead), what the file
+    system still has."""
 
     live: int
     on_disk: int

@@ -29,7 +29,9 @@ def sizes(directory: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in directory.glob("*.segment")}
 
 
-def test_every_byte_prefix_of_the_last_batches(quick_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 3000])
+def test_every_byte_prefix_of_the_last_batches(quick_path: Path, room: int) -> None:
+    """`room`: zeros behind, as they are written ahead."""
     rng = random.Random(1)
     store, copy = quick_path / "store", quick_path / "copy"
     engine = FilesEngine(store, reserve_bytes=0)
@@ -39,13 +41,15 @@ def test_every_byte_prefix_of_the_last_batches(quick_path: Path) -> None:
         engine.write(batch)
         states.append(apply(states[-1], batch))
     engine.flush()
-    (flushed,) = sizes(store).values()
+    flushed = engine.usage().on_disk
     ends, flushed_batches = [flushed], len(states) - 1
     for _ in range(5):
         batch = [*random_batch(rng, 3), Put(Table.META, b"n", b"%d" % len(states))]
         engine.write(batch)
         states.append(apply(states[-1], batch))
-        ends.append(next(iter(sizes(store).values())))
+        ends.append(engine.usage().on_disk)
+    (size,) = sizes(store).values()
+    assert size > ends[-1], "zeros are written ahead"
     abandon(engine)
     assert ends[-1] - flushed > 1000
     for size in range(flushed, ends[-1] + 1):
@@ -53,7 +57,9 @@ def test_every_byte_prefix_of_the_last_batches(quick_path: Path) -> None:
         (segment,) = copy.glob("*.segment")
         with segment.open("r+b") as file:
             file.truncate(size)
+            file.truncate(size + room)
         again = FilesEngine(copy, reserve_bytes=0)
+        assert again.torn_bytes <= size - max(end for end in ends if end <= size)
         whole = flushed_batches + sum(1 for end in ends[1:] if end <= size)
         assert contents(again) == states[whole], size
         again.write([Put(Table.STATE, b"after", b"crash")])
@@ -108,22 +114,27 @@ class Disk:
                 if rng.random() < 0.5:
                     (target / name).write_bytes(self.contents[name])
             elif name in self.names or rng.random() < 0.7:
-                safe = len(self.contents.get(name, b""))
-                (target / name).write_bytes(self._torn(rng, now[name], safe))
+                durable = self.contents.get(name, b"")
+                (target / name).write_bytes(self._torn(rng, now[name], durable))
         for path in self.directory.glob("*.hint"):
             raw = path.read_bytes()
             if rng.random() < 0.8 and (target / path.with_suffix(".segment").name).exists():
                 (target / path.name).write_bytes(
-                    self._torn(rng, raw, 0) if rng.random() < 0.5 else raw
+                    self._torn(rng, raw, b"") if rng.random() < 0.5 else raw
                 )
 
-    def _torn(self, rng: random.Random, raw: bytes, safe: int) -> bytes:
-        kept = bytearray(raw[: rng.randint(safe, len(raw))])
+    def _torn(self, rng: random.Random, now: bytes, durable: bytes) -> bytes:
+        """What was not synced is lost from some byte on, or in some sectors. Zeros that were
+        written ahead, or cut off, are there or not."""
+        length = rng.randint(*sorted((len(now), len(durable))))
+        old, kept = durable[:length].ljust(length, b"\x00"), bytearray(now[:length])
+        kept += bytes(length - len(kept))
+        lost_from = rng.choice((length, rng.randint(0, length)))
+        kept[lost_from:] = old[lost_from:]
         if rng.random() < 0.5:
-            for sector in range(safe // SECTOR, len(kept) // SECTOR + 1):
+            for start in range(0, length, SECTOR):
                 if rng.random() < 0.3:
-                    start, end = max(safe, sector * SECTOR), (sector + 1) * SECTOR
-                    kept[start:end] = bytes(len(kept[start:end]))
+                    kept[start : start + SECTOR] = old[start : start + SECTOR]
         return bytes(kept)
 
 
@@ -223,10 +234,11 @@ def check_no_lie(engine: FilesEngine, model: Rows) -> int:
     return corrupt
 
 
-def test_one_flipped_bit_anywhere(quick_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 999])
+def test_one_flipped_bit_anywhere(quick_path: Path, room: int) -> None:
     model = filled(quick_path, 14, seed=5)
     (segment,) = quick_path.glob("*.segment")
-    sound = segment.read_bytes()
+    sound = segment.read_bytes() + bytes(room)
     rng = random.Random(6)
     corrupt = 0
     for position in range(len(sound)):

@@ -1,7 +1,8 @@
 """Opening: find the batches that count, tell torn ones from damaged ones, build the index.
 
 A batch that no later batch (or the mark written at closing) calls durable may be missing,
-torn or full of zeros: the log ends before it, and what follows it is cut off. A batch that
+torn or full of zeros: the log ends before it, and what follows it is cut off. Zeros up to the
+end of a file are no batch: they were written ahead (see Log), and not cut off. A batch that
 was durable and is damaged now has rotted: its rows are kept and fail their checksum when
 read. If not even its row names can be told, nobody knows which older rows it replaced:
 serving those could break a promise, so opening is refused.
@@ -20,6 +21,7 @@ from distkv.storage.checksum import crc32c
 from distkv.storage.directories import sync_directory
 from distkv.storage.files.format import (
     ENTRY_BYTES,
+    HEAD_BYTES,
     HEAD_MAGIC,
     KILL,
     KILL_RANGE,
@@ -99,9 +101,28 @@ def walk(raw: bytes, salt: bytes, where: str) -> list[Frame | Gap]:
             position = frame.end
             continue
         after = _next_head(raw, salt, position + 1, where)
+        if after == len(raw):
+            after = _last_end(raw, salt, position, where)
+            if after == position:
+                break
         found += _backwards(raw, salt, position, after, where)
         position = after
     return found
+
+
+def _last_end(raw: bytes, salt: bytes, position: int, where: str) -> int:
+    """Where the last batch ends: before the zeros up to the end of the file, if there are any.
+
+    `position` if nothing else is there; the end of the file if no FOOT can be told.
+    """
+    written = len(raw[position:].rstrip(b"\x00"))
+    if not written:
+        return position
+    first = position + written  # or a little later: a checksum may end with zeros
+    for end in range(first, min(first + HEAD_BYTES, len(raw)) + 1):
+        if frame_before(raw, salt, end, where) is not None:
+            return end
+    return len(raw)
 
 
 def _next_head(raw: bytes, salt: bytes, position: int, where: str) -> int:
@@ -167,7 +188,8 @@ def recover(segments: list[Segment]) -> Recovered:
         if known is not None:
             segment.frames = good
             if len(good) < len(items):
-                cut = len(known) - segment.size + _cut(segment, segments[position + 1 :])
+                torn = len(known[segment.size :].rstrip(b"\x00"))
+                cut = torn + _cut(segment, segments[position + 1 :])
                 kept = segments[: position + 1]
                 break
             if len(known) < SEGMENT_HEADER_BYTES:

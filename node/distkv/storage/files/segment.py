@@ -27,6 +27,8 @@ MAX_OPEN_SEALED = 256
 class Segment:
     """One file of the log. `size`: bytes of whole batches; `live`: bytes of live rows.
 
+    `room`: of an active one: up to here zeros are written ahead, see Log.
+
     `last_sequence`: of its last batch.
     `frames`: its batches while no hint file has been written, else None.
     `skipped_at`: compaction passes it over until fewer bytes than this are live.
@@ -39,6 +41,7 @@ class Segment:
         "last_sequence",
         "live",
         "number",
+        "room",
         "salt",
         "size",
         "skipped_at",
@@ -48,7 +51,7 @@ class Segment:
         self.directory = directory
         self.number = number
         self.salt = salt
-        self.size = SEGMENT_HEADER_BYTES
+        self.size = self.room = SEGMENT_HEADER_BYTES
         self.live = 0
         self.last_sequence = 0
         self.fd = -1
