@@ -100,7 +100,7 @@ class ShardKeeper:
         new = self._grace.new
         if len(new) > STEP:
             return None
-        found = (self.shelf.find(value_id) for value_id in list(new))
+        found = [self.shelf.find(value_id) for value_id in list(new)]  # may find rot, and count it
         return self.counters.standing - sum(s is not None and s.standing for s in found)
 
     # -- start

@@ -16,6 +16,7 @@ ROUNDS_MAX = 4
 """Confirmation rounds in flight: enough to hide a round trip, few enough to make batches."""
 
 TOKENS_PER_BOOT = 2**36
+BOOTS = 2**27
 
 
 class _Waiter:
@@ -29,13 +30,14 @@ class _Waiter:
 class ReadRounds:
     """Collects readers; `start` opens a round, `confirmed` ends it, `applied` serves it.
 
-    Tokens differ from those of every earlier boot: the leader may still confirm a round that
-    this node asked for before it was restarted, and that index is too old for a new reader.
+    Tokens differ from those of every earlier boot, and of whoever had this seat before: the
+    leader may still confirm a round that was asked for then, and sends the index, too old for a
+    new reader, to this seat.
     """
 
-    def __init__(self, limit: int, boot: int) -> None:
+    def __init__(self, limit: int, incarnation: int, boot: int) -> None:
         self.limit = limit
-        self._token = boot * TOKENS_PER_BOOT
+        self._token = (incarnation + boot) % BOOTS * TOKENS_PER_BOOT
         self._waiting: list[_Waiter] = []
         self._rounds: dict[int, list[_Waiter]] = {}
         self._indexed: list[tuple[int, list[_Waiter]]] = []

@@ -85,7 +85,7 @@ class Seat:
         self.replica = Replica(self.member, self.machine, owner.engine, self.options.replica, rng)
         self.pending = PendingCommands(self.options.resend_after, self.options.pending_commands_max)
         self.healer = Healer(self)
-        self.reads = ReadRounds(self.options.pending_reads_max, self.boot)
+        self.reads = ReadRounds(self.options.pending_reads_max, self.member.incarnation, self.boot)
         self.router = CommandRouter(self.replica, self.pending, self._send, self._replaced)
         self.data = DataPlane(
             self.kernel,

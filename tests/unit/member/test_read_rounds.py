@@ -20,7 +20,7 @@ class Leader:
 
 
 def test_readers_that_wait_together_share_a_round() -> None:
-    rounds, leader = ReadRounds(100, 1), Leader()
+    rounds, leader = ReadRounds(100, 7, 1), Leader()
     readers = [rounds.wait(10.0) for _ in range(3)]
     rounds.start(leader.read)
     late = rounds.wait(10.0)
@@ -34,7 +34,7 @@ def test_readers_that_wait_together_share_a_round() -> None:
 
 
 def test_an_index_confirmed_for_an_earlier_boot_serves_nobody() -> None:
-    before, after, leader = ReadRounds(100, 1), ReadRounds(100, 2), Leader()
+    before, after, leader = ReadRounds(100, 7, 1), ReadRounds(100, 7, 2), Leader()
     before.wait(10.0)
     before.start(leader.read)
     reader = after.wait(10.0)
@@ -49,7 +49,7 @@ def test_an_index_confirmed_for_an_earlier_boot_serves_nobody() -> None:
 
 
 def test_an_unconfirmed_round_is_asked_again() -> None:
-    rounds, leader = ReadRounds(100, 1), Leader()
+    rounds, leader = ReadRounds(100, 7, 1), Leader()
     reader = rounds.wait(10.0)
     rounds.start(leader.read)
     rounds.confirmed(leader.tokens[0], -1)
@@ -61,7 +61,7 @@ def test_an_unconfirmed_round_is_asked_again() -> None:
 
 
 def test_rounds_in_flight_are_bounded() -> None:
-    rounds, leader = ReadRounds(100, 1), Leader()
+    rounds, leader = ReadRounds(100, 7, 1), Leader()
     for _ in range(ROUNDS_MAX + 2):
         rounds.wait(10.0)
         rounds.start(leader.read)
@@ -70,7 +70,7 @@ def test_rounds_in_flight_are_bounded() -> None:
 
 
 def test_nobody_waits_beyond_the_deadline_or_without_a_quorum() -> None:
-    rounds, leader = ReadRounds(100, 1), Leader()
+    rounds, leader = ReadRounds(100, 7, 1), Leader()
     late, patient = rounds.wait(1.0), rounds.wait(5.0)
     rounds.start(leader.read)
     rounds.sweep(2.0, lambda: "no leader is known")
@@ -81,3 +81,19 @@ def test_nobody_waits_beyond_the_deadline_or_without_a_quorum() -> None:
     with pytest.raises(NoQuorum, match="2 of 5"):
         patient.result()
     assert len(rounds) == 0
+
+
+def test_who_had_the_seat_before_asked_under_other_tokens() -> None:
+    """Both are at their first boot, and the leader answers the seat."""
+    left, joined, leader = ReadRounds(100, 7, 1), ReadRounds(100, 8, 1), Leader()
+    left.wait(9.0)
+    left.start(leader.read)
+    reader = joined.wait(9.0)
+    joined.start(leader.read)
+    first, second = leader.tokens
+    joined.confirmed(first, 3)
+    joined.applied(3)
+    assert not reader.done
+    joined.confirmed(second, 5)
+    joined.applied(5)
+    assert reader.done
