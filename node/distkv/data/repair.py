@@ -120,6 +120,7 @@ class Repairer:
         due, _ = self._applied.due(self._own)
         if due > standing:
             due -= sum(not self._keeper.holds(value_id) for value_id in self._settling)
+            standing = self._keeper.standing() or 0  # looking may have found rot, and counted it
         return max(0, due - standing)
 
     @property

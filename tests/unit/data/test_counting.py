@@ -280,3 +280,12 @@ async def _nothing() -> None:
 
 Counting.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestCounting = Counting.TestCase
+
+
+def test_a_header_found_rotten_while_counting_is_counted() -> None:
+    node = Counting()
+    node.value_is_written(key=b"k0", writer=WRITERS[0], named=True, ends=False)
+    node.restarts(power=False)
+    node.value_is_written(key=b"k1", writer=WRITERS[0], named=True, ends=True)
+    node.row_rots(pick=1, how="read")
+    node.missing_is_what_the_rows_say()
