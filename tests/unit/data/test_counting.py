@@ -52,6 +52,8 @@ class Counting(RuleBasedStateMachine):
         self.used: set[ValueId] = set()
         self.epochs: dict[ValueId, int] = {}
         """Write epoch when the first piece of a value came: under another it is never named."""
+        self.elsewhere: set[ValueId] = set()
+        """Named under a layout without this node: nobody sends it pieces of these."""
         self.started()
 
     def started(self) -> None:
@@ -96,7 +98,7 @@ class Counting(RuleBasedStateMachine):
     def piece_arrives(self, pick: int, stripe: int) -> None:
         value_id = self.value(pick)
         newest = self.node.state.configuration
-        if self.node.member not in newest.members:
+        if self.node.member not in newest.members or value_id in self.elsewhere:
             return
         self.epochs.setdefault(value_id, newest.epoch)
         sender = next(m for m in WRITERS if m.incarnation == value_id.incarnation)
@@ -113,6 +115,8 @@ class Counting(RuleBasedStateMachine):
         count = stripes_of(value_id)
         slot = self.slot + early
         newest = self.node.state.configuration
+        if value_id in self.elsewhere:
+            return
         if early and self.node.member in newest.members:
             self.epochs.setdefault(value_id, newest.epoch)
         elif not self._due(value_id):
@@ -132,6 +136,8 @@ class Counting(RuleBasedStateMachine):
         if value_id in self.used or not possible or self.epochs.get(value_id, epoch) != epoch:
             return []
         self.used.add(value_id)
+        if self.node.member not in state.configuration.members:
+            self.elsewhere.add(value_id)
         length = stripes_of(value_id) * STRIPE_BYTES
         code = Code(3, 5, STRIPE_BYTES)
         value = Dispersed(value_id, code, length, 0, Ballot(1, 0, 1000), epoch, ())
