@@ -77,12 +77,25 @@ class ReadServer:
             try:
                 self._answer(operation, deadline, again)
             except CorruptRow as rot:
-                if self._seat.kernel.now >= deadline:
-                    raise Corrupt(f"{rot}; ask another node") from rot
-                self._seat.healer.met(rot)
-                await self._seat.kernel.sleep(MEND_SECONDS)
+                await self._mend(rot, deadline)
                 continue
             return await again
+
+    async def _mend(self, rot: CorruptRow, deadline: float) -> None:
+        """Have a row mended, and wait a moment. Raises Corrupt at the deadline."""
+        if self._seat.kernel.now >= deadline:
+            raise Corrupt(f"{rot}; ask another node") from rot
+        self._seat.healer.met(rot)
+        await self._seat.kernel.sleep(MEND_SECONDS)
+
+    async def _record(self, key: bytes, deadline: float) -> Record | None:
+        """The record of a key, once its row is sound."""
+        while True:
+            try:
+                return self._seat.machine.record(key)
+            except CorruptRow as rot:
+                await self._mend(rot, deadline)
+                await self._seat.healer.wait(deadline)
 
     def _answer(self, operation: Read, deadline: float, future: Future[object]) -> None:
         machine = self._seat.machine
@@ -113,7 +126,7 @@ class ReadServer:
     async def _many(self, keys: tuple[bytes, ...], deadline: float) -> object:
         values: list[object] = []
         for key in keys:
-            record = self._seat.machine.record(key)
+            record = await self._record(key, deadline)
             if record is None:
                 values.append(None)
             elif record.value is not None:
@@ -130,7 +143,7 @@ class ReadServer:
 
         async def refresh() -> Record | None:
             await seat.reads.wait(deadline)
-            return seat.machine.record(key)
+            return await self._record(key, deadline)
 
         if record.length > seat.options.stream_above and not whole:
             return Value(meta_of(record), seat.data.reader.stream(record, deadline, refresh))
@@ -145,7 +158,7 @@ class ReadServer:
     async def whole(self, key: bytes, deadline: float) -> Value | None:
         """The current value as bytes, from a new read index."""
         await self._seat.reads.wait(deadline)
-        record = self._seat.machine.record(key)
+        record = await self._record(key, deadline)
         if record is None:
             return None
         if record.value is not None:

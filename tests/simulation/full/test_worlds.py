@@ -76,6 +76,11 @@ def test_a_node_that_lags_does_not_say_how_many_disks_may_be_lost() -> None:
     assert pinned(400_018) == []
 
 
+def test_a_read_of_many_keys_waits_until_a_rotten_row_is_mended() -> None:
+    """Seed that once failed: it was refused, where a read of one key waits."""
+    assert broken(6_305_633, 1) == []
+
+
 def test_a_node_that_heard_late_does_not_take_what_is_old_for_young() -> None:
     """Seed that once failed: node 1 had been cut off, and lacked a shard it had yet to miss."""
     assert broken(6_081_084, 1) == []
