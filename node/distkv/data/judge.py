@@ -29,8 +29,8 @@ class Verdict(Enum):
     RULED_OUT = "no entry can name it any more"
 
 
-def judge(applied: Applied, value_id: ValueId, stamp: Ballot) -> Verdict:
-    """Whether a shard of `value_id`, dispersed under `stamp`, must be kept."""
+def judge(applied: Applied, value_id: ValueId, stamp: Ballot, epoch: int) -> Verdict:
+    """Whether a shard of `value_id`, dispersed under `stamp` for layout `epoch`, must be kept."""
     if applied.key_of(value_id) is not None:
         return Verdict.NAMED
     incarnation, boot, counter = value_id
@@ -38,7 +38,7 @@ def judge(applied: Applied, value_id: ValueId, stamp: Ballot) -> Verdict:
         applied.barrier > stamp
         or applied.boot_of(incarnation) > boot
         or counter < applied.settled_of(incarnation, boot)
-        or not is_member(applied, incarnation)
+        or (epoch <= applied.configuration.epoch and not is_member(applied, incarnation))
     ):
         return Verdict.RULED_OUT
     return Verdict.POSSIBLE
@@ -47,10 +47,11 @@ def judge(applied: Applied, value_id: ValueId, stamp: Ballot) -> Verdict:
 def is_member(applied: Applied, incarnation: int) -> bool:
     """Whether the incarnation holds a seat in the newest applied configuration.
 
-    Pieces of a coordinator that is not (yet) one are never taken, so a held shard whose
-    coordinator is no member belongs to a removed one, or to one that a smaller layout left
-    out. What that one dispersed names an older epoch, which no put may do any more, not even
-    after a further epoch seated it again.
+    If not, and the shard is not of an epoch that is yet to be applied here, its coordinator was
+    removed, or a smaller layout left it out. What that one dispersed names an older epoch, which
+    no put may do any more, not even after a further epoch seated it again. Of a newer epoch it
+    may be: a node that catches up passes states in which a coordinator of today had no seat
+    (full world 6400230).
     """
     return any(member.incarnation == incarnation for member in applied.configuration.members)
 

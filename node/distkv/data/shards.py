@@ -114,7 +114,7 @@ class ShardKeeper:
         jumped (a snapshot was installed).
         """
         for value_id, shard in self.shelf.load(self._load_one).items():
-            verdict = judge(self._applied, value_id, shard.header.stamp)
+            verdict = self._judge(value_id, shard.header)
             shard.named = verdict is Verdict.NAMED
             self.shelf.count(shard.header, shard.named)
             self.shelf.keep(value_id, shard)
@@ -122,13 +122,16 @@ class ShardKeeper:
                 self._grace.add(value_id)
 
     def _load_one(self, value_id: ValueId, header: Header) -> None:
-        verdict = judge(self._applied, value_id, header.stamp)
+        verdict = self._judge(value_id, header)
         self.shelf.count(header, verdict is Verdict.NAMED)
         if verdict is Verdict.NAMED and header.complete:
             return
         self.shelf.add(value_id, header, verdict is Verdict.NAMED)
         if verdict is Verdict.RULED_OUT:
             self._grace.add(value_id)
+
+    def _judge(self, value_id: ValueId, header: Header) -> Verdict:
+        return judge(self._applied, value_id, header.stamp, header.epoch)
 
     # -- arriving pieces
 
@@ -147,7 +150,7 @@ class ShardKeeper:
             self._doubt(sender, "foreign_value", f"a piece of {piece.value_id}")
             self._refuse(sender, piece, Refusal.NOT_MEMBER)
         else:
-            verdict = judge(self._applied, piece.value_id, piece.stamp)
+            verdict = judge(self._applied, piece.value_id, piece.stamp, piece.epoch)
             if verdict is not Verdict.RULED_OUT:
                 self._take(sender, piece, verdict is Verdict.NAMED)
             elif is_member(self._applied, sender.incarnation):
@@ -250,7 +253,10 @@ class ShardKeeper:
         for value_id, shard in list(self.shelf.shards.items()):
             if shard.named or shard.superseded:
                 continue
-            if judge(self._applied, value_id, shard.header.stamp) is Verdict.RULED_OUT:
+            if (
+                judge(self._applied, value_id, shard.header.stamp, shard.header.epoch)
+                is Verdict.RULED_OUT
+            ):
                 self._drop(value_id)
 
     def on_dropped(self, sender: Member, message: ShardDropped) -> None:

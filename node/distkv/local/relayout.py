@@ -197,9 +197,18 @@ class Relayout:
                 await self._remove_down_to(ordinal)
                 return None
             if node["caught_up"]:
-                return int(node["incarnation"])
+                return await self._if_there(ordinal, int(node["incarnation"]))
             self._doing = f"node {ordinal} catches up with the log (slot {node['applied']})"
             return None
+        self._doing = f"node {ordinal} starts"
+        return None
+
+    async def _if_there(self, ordinal: int, incarnation: int) -> int | None:
+        """The incarnation, if this is the directory that the node has now. A leader may have yet
+        to notice that another was removed, and must not give that one the seat."""
+        answer = await self._hands.ask_admin(ordinal, "GET", "/v1/admin/identity")
+        if answer.ok and answer.body["incarnation"] == incarnation:
+            return incarnation
         self._doing = f"node {ordinal} starts"
         return None
 

@@ -99,9 +99,9 @@ def answers(seat: Seat, member: Member) -> bool:
 
 
 def check_joiner(seat: Seat, member: Member) -> None:
-    """Raise NotYet unless this node has caught up as a learner."""
+    """Raise NotYet unless this node has caught up as a learner, and answers."""
     ordinal, incarnation = member
-    if not seat.owner.peers.is_up(member):
+    if not (seat.owner.peers.is_up(member) and answers(seat, member)):
         raise NotYet(f"incarnation {incarnation} at ordinal {ordinal} is not connected")
     if not is_caught_up(seat, member):
         raise NotYet(f"incarnation {incarnation} at ordinal {ordinal} has not caught up yet")

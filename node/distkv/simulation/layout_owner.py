@@ -197,9 +197,12 @@ class LayoutOwner:
 
     async def ask_admin(self, ordinal: int, method: str, path: str, body: Any = None) -> Answer:
         """See Hands."""
+        world, host, request = self._world, self._world.hosts[ordinal], json.dumps(body)
+        if path == "/v1/admin/identity":
+            alive = host.alive and host.member is not None
+            return Answer(200, {"incarnation": host.incarnation}) if alive else Answer(0, "refused")
         self._perhaps_die()
         assert path == "/v1/admin/layout"
-        world, host, request = self._world, self._world.hosts[ordinal], json.dumps(body)
         fate = 1.0 if self._calm else self._rng.random()
         if fate < LOST:
             return Answer(0, "timed out")

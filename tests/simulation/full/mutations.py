@@ -324,7 +324,7 @@ def superseded_shards_forgotten_at_restart(patch: Patch) -> None:
     original = ShardKeeper._load_one
 
     def load_one(self: ShardKeeper, value_id: Any, header: Any) -> None:
-        if judge(self._applied, value_id, header.stamp) is not Verdict.RULED_OUT:
+        if judge(self._applied, value_id, header.stamp, header.epoch) is not Verdict.RULED_OUT:
             original(self, value_id, header)
 
     patch(ShardKeeper, "_load_one", load_one)

@@ -131,7 +131,7 @@ class Counting(RuleBasedStateMachine):
         state.applied = self.slot
         if value_id is None:
             return state.put(key, None)
-        possible = judge(state, value_id, Ballot(1, 0, 1000)) is Verdict.POSSIBLE
+        possible = judge(state, value_id, Ballot(1, 0, 1000), 1) is Verdict.POSSIBLE
         epoch = state.configuration.epoch
         if value_id in self.used or not possible or self.epochs.get(value_id, epoch) != epoch:
             return []

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from unit.data.world import World, sample
 
 from distkv.coding.checksum import checksum
+from distkv.core.configuration import Configuration
 from distkv.data import rows
 from distkv.data.dispersal import Dispersed
 from distkv.data.messages import (
@@ -19,6 +20,7 @@ from distkv.data.messages import (
 )
 from distkv.data.shards import KeeperLimits
 from distkv.ids import Ballot, Member, ValueId
+from distkv.machine.interface import ConfigurationChanged
 from distkv.storage.base import Table
 
 COORDINATOR = Member(1, 1001)
@@ -110,6 +112,23 @@ def test_wrong_pieces_are_not_stored() -> None:
     assert all(isinstance(answer, ShardRefused) for answer in answers(world))
     assert world.nodes[0].held() == []
     assert world.nodes[0].plane.keeper.counters.wrong == 7
+
+
+def test_a_shard_of_an_epoch_yet_to_come_is_kept_though_its_coordinator_has_no_seat_now() -> None:
+    """Full world 6400230: a node that caught up passed a layout without the coordinator, which
+    a later one seated again. It dropped a shard that it had acknowledged, and the put followed."""
+    world = World()
+    state = world.nodes[0].state
+    sent = piece()._replace(epoch=3)
+    world.nodes[0].deliver(COORDINATOR, sent)
+    assert answers(world) == [ShardStored(sent.value_id, 0)]
+    others = tuple(m for m in world.configuration.members if m != COORDINATOR)
+    for epoch, members in ((2, (others[0],)), (3, (others[0],))):
+        layout = Configuration(epoch, 1, 0, members)
+        state.configuration = layout
+        world.nodes[0].plane.apply_events([ConfigurationChanged(epoch, layout, ())])
+        world.step(0.1)
+        assert headers(world) == ([sent.value_id] if epoch == 2 else [])
 
 
 @pytest.mark.parametrize("how", ["barrier", "boot", "settled", "replaced"])

@@ -33,6 +33,8 @@ class Cluster:
         self.used: set[int] = set()
         """Ordinals of running nodes that left with an older layout."""
         self.removed: list[int] = []
+        self.present: dict[int, int] = {}
+        """Incarnations that the leader has not noticed yet."""
         self.asked: list[dict[str, Any]] = []
         self.silent = False
         """Requests for a layout are proposed and not answered; nothing of them is applied."""
@@ -69,6 +71,8 @@ class Cluster:
 
     async def ask_admin(self, ordinal: int, method: str, path: str, body: Any = None) -> Answer:
         self._die_perhaps()
+        if path == "/v1/admin/identity":
+            return Answer(200, {"incarnation": self.present.get(ordinal, 100 + ordinal)})
         if method == "GET":
             return Answer(200, self._picture(ordinal))
         assert ordinal == 0
@@ -133,6 +137,17 @@ def go_on(cluster: Cluster, steps: int = 50) -> None:
             await change.step()
 
     asyncio.run(run())
+
+
+def test_a_directory_that_was_removed_gets_no_seat(cluster: Cluster) -> None:
+    """Full world 6405369: the leader had not noticed yet that the node came with another."""
+    relayout(cluster).want(Layout(4, 2))
+    cluster.present[5] = 999
+    go_on(cluster, 6)
+    assert cluster.asked == []
+    del cluster.present[5]
+    go_on(cluster)
+    assert (cluster.k, cluster.m) == (4, 2)
 
 
 def test_growing_starts_a_node_and_shrinking_removes_those_that_left(cluster: Cluster) -> None:
