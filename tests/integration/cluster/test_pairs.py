@@ -18,6 +18,10 @@ from integration.cluster.load import Load
 PAIRS = list(combinations(range(5), 2))
 SIZES = (0, 100, 4097, 20_000, 150_000)
 
+OF_A_QUICK_START = ("seat_taken",)
+"""Who is back with a new directory before its predecessor has been silent for two pings is
+refused its seat until then, and that is counted. Half the rounds start the pair at once."""
+
 
 def is_green(cluster: Cluster) -> bool:
     """All nodes agree that nothing is missing and that two nodes, and disks, may go."""
