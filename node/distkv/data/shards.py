@@ -253,10 +253,7 @@ class ShardKeeper:
         for value_id, shard in list(self.shelf.shards.items()):
             if shard.named or shard.superseded:
                 continue
-            if (
-                judge(self._applied, value_id, shard.header.stamp, shard.header.epoch)
-                is Verdict.RULED_OUT
-            ):
+            if self._judge(value_id, shard.header) is Verdict.RULED_OUT:
                 self._drop(value_id)
 
     def on_dropped(self, sender: Member, message: ShardDropped) -> None:

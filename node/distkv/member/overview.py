@@ -42,14 +42,14 @@ class Overview:
         self._look(seat.kernel.now)
         counters = seat.data.keeper.counters
         replica = seat.replica.status()
-        work = work_of(seat)
+        work, missing = work_of(seat), seat.missing
         return Greeting(
             True,
             state_of(seat)[0] == "serving",
             seat.owner.disk_full,
             seat.machine.applied,
             counters.held,
-            -1 if seat.missing is None else seat.missing,
+            -1 if missing is None else missing,
             counters.corrupt,
             replica.durable,
             replica.voter,
