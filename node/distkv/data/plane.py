@@ -8,6 +8,7 @@ flushed, `flushed`.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from distkv.data.disperser import Disperser, DisperserLimits
@@ -61,8 +62,12 @@ def default_limits() -> Limits:
 class Drained(NamedTuple):
     """`after_flush` may leave (as `Outbox.send` would) once the turn's batch is durable."""
 
-    writes: list[StorageOperation]
-    after_flush: list[Addressed]
+    writes: Sequence[StorageOperation]
+    after_flush: Sequence[Addressed]
+
+
+NOTHING = Drained((), ())
+"""As most turns of values that are whole in the log."""
 
 
 class DataPlane:
@@ -272,6 +277,9 @@ class DataPlane:
 
     def drain(self, turn: int) -> Drained:
         """End of turn number `turn` (they grow): rows to write, answers to hold back."""
+        if not self.has_output:
+            self.keeper.end_turn(turn)
+            return NOTHING
         self.refuse()
         after = []
         for addressed in self.keeper.drain_stored(turn):

@@ -306,7 +306,7 @@ class ShardKeeper:
 
     def drain_stored(self, turn: int) -> list[Addressed]:
         """Acknowledgements that may leave once `turn` is durable. Ends the turn."""
-        self.shelf.end_turn(turn)
+        self.end_turn(turn)
         stored, self._stored = self._stored, []
         shards = self.shelf.shards
         found = [(ordinal, value_id, shards.get(value_id)) for ordinal, value_id in stored]
@@ -315,6 +315,10 @@ class ShardKeeper:
             for ordinal, value_id, shard in found
             if shard is not None and shard.header.complete
         ]
+
+    def end_turn(self, turn: int) -> None:
+        """What is stored from now on is of a later turn."""
+        self.shelf.end_turn(turn)
 
     def flushed(self, turn: int) -> None:
         """Everything up to the batch of `turn` is durable."""

@@ -5,19 +5,19 @@ above it. A plain "last sequence" would swallow writes that reach the log out of
 
 Rows in STATE (so that a turn writes only what it changed):
     b"s" + session             -> (format, kind, low, last use in log time)
-    b"p" + session + slot (8)  -> (format, (sequence, kind, detail), ...) of one entry
+    b"p" + session + page (8)  -> (format, slot, (sequence, kind, detail), ...) of one entry;
+                                  format 1 had no slot here: the slot was the page
     b"x" + session             -> (format, slot): ended there, not opened again
 A session that ended has forgotten what was applied under it, so its name must not come back:
 else a late copy of the command that opened it, and then one of a write, would apply that
 write once more (a leader's clock that jumps ahead ends sessions while copies are under way).
 The names of sessions that ended are kept for ENDED_SLOTS slots, whatever clocks do.
-A page goes once all its sequences are below the mark.
+A page goes once all its sequences are below the mark; `pages.py` numbers them.
 """
 
 from __future__ import annotations
 
 import struct
-from collections import deque
 from typing import Any
 
 import msgpack
@@ -25,10 +25,12 @@ import msgpack
 from distkv.ids import SESSION_BYTES, node_session
 from distkv.machine.commands import UnknownEntry
 from distkv.machine.interface import OutcomeKind
+from distkv.machine.pages import Pages
 from distkv.machine.records import record_from_fields
 from distkv.machine.rows import Rows
 
 FORMAT = 1
+PAGE_FORMAT = 2
 NODE, OPENED = 0, 1
 """Kinds: of a booted node (ends with the next boot), opened by a gateway (ends when idle)."""
 
@@ -45,7 +47,7 @@ ENDED_SLOTS = 1 << 20
 HEAD_PREFIX = b"s"
 ENDED_PREFIX = b"x"
 PAGE_PREFIX = b"p"
-_SLOT = struct.Struct(">Q")
+_PAGE = struct.Struct(">Q")
 _pack = msgpack.Packer().pack
 _APPLIED = OutcomeKind.APPLIED
 
@@ -63,7 +65,7 @@ class Session:
         self.last_ms = last_ms
         self.low = low
         self.results: dict[int, Result] = {}
-        self.pages: deque[tuple[int, int]] = deque()
+        self.pages = Pages()
         self.fresh: list[tuple[int, OutcomeKind, object]] = []
         self.weights: dict[int, int] = {}
         self.weight = 0
@@ -93,9 +95,8 @@ class Session:
             self.weights = {s: weight for s, weight in weights.items() if s >= low}
             self.weight = sum(self.weights.values())
         self.low = low
-        pages = self.pages
-        while pages and pages[0][1] < low:
-            rows.delete(page_key(self.key, pages.popleft()[0]))
+        for page in self.pages.drop_below(low):
+            rows.delete(page_key(self.key, page))
 
 
 class Sessions:
@@ -122,12 +123,13 @@ class Sessions:
                 self._sessions[session.key] = session
                 self._opened += kind == OPENED
             start = rows[-1][0] + b"\0"
+        pages = []
         start = PAGE_PREFIX
         while rows := self._rows.scan(start, _after(PAGE_PREFIX), 1000):
-            for key, raw in rows:
-                self._load_page(key, raw)
+            pages += [_unpacked_page(key, raw) for key, raw in rows]
             start = rows[-1][0] + b"\0"
-
+        for _, page, name, results in sorted(pages, key=_slot_and_page):
+            self._load_page(self._sessions[name], page, results)
         ended = []
         start = ENDED_PREFIX
         while rows := self._rows.scan(start, _after(ENDED_PREFIX), 1000):
@@ -135,10 +137,7 @@ class Sessions:
             start = rows[-1][0] + b"\0"
         self._ended = {key: slot for slot, key in sorted(ended)}
 
-    def _load_page(self, key: bytes, raw: bytes) -> None:
-        session = self._sessions[key[1 : 1 + SESSION_BYTES]]
-        slot: int = _SLOT.unpack_from(key, 1 + SESSION_BYTES)[0]
-        results = _unpacked(raw)
+    def _load_page(self, session: Session, page: int, results: tuple[Any, ...]) -> None:
         highest = 0
         for sequence, kind, detail in results:
             highest = max(highest, sequence)
@@ -146,7 +145,7 @@ class Sessions:
                 restored = restore_detail(kind, detail)
                 session.store(sequence, OutcomeKind(kind), restored, weigh(restored))
         session.fresh = []
-        session.pages.append((slot, highest))
+        session.pages.restore(page, highest)
 
     def find(self, key: bytes, now_ms: int) -> Session | None:
         """The session, unless it is unknown or expired at `now_ms`; counts as a use."""
@@ -192,8 +191,8 @@ class Sessions:
             self._opened -= 1
             self._ending.append(key)
         self._rows.delete(HEAD_PREFIX + key)
-        for slot, _ in session.pages:
-            self._rows.delete(page_key(key, slot))
+        for page in session.pages:
+            self._rows.delete(page_key(key, page))
 
     def close_node(self, incarnation: int, boot: int) -> None:
         """The boot is over."""
@@ -223,8 +222,8 @@ class Sessions:
         for key, session in self._fresh.items():
             fresh = session.fresh
             session.fresh = []
-            session.pages.append((slot, max(result[0] for result in fresh)))
-            self._rows.put(page_key(key, slot), _pack((FORMAT, *fresh)))
+            page = session.pages.add(max(result[0] for result in fresh))
+            self._rows.put(page_key(key, page), _pack((PAGE_FORMAT, slot, *fresh)))
         self._fresh = {}
 
     def _note_ended(self, slot: int) -> None:
@@ -247,9 +246,9 @@ class Sessions:
         self._touched = {}
 
 
-def page_key(session: bytes, slot: int) -> bytes:
-    """Row of the results that the entry at `slot` gave to the session."""
-    return PAGE_PREFIX + session + _SLOT.pack(slot)
+def page_key(session: bytes, page: int) -> bytes:
+    """Row of this page of the session."""
+    return PAGE_PREFIX + session + _PAGE.pack(page)
 
 
 def weigh(detail: object) -> int:
@@ -282,6 +281,27 @@ def _unpacked(raw: bytes) -> tuple[Any, ...]:
     if row[0] != FORMAT:
         raise UnknownEntry(f"a session row has format {row[0]}, this version reads {FORMAT}")
     return tuple(row[1:])
+
+
+_RawPage = tuple[int, int, bytes, tuple[Any, ...]]
+"""Slot, page, session, results."""
+
+
+def _unpacked_page(key: bytes, raw: bytes) -> _RawPage:
+    session = key[1 : 1 + SESSION_BYTES]
+    page: int = _PAGE.unpack_from(key, 1 + SESSION_BYTES)[0]
+    row = msgpack.unpackb(raw, use_list=False)
+    if row[0] == FORMAT:
+        return page, page, session, row[1:]
+    if row[0] != PAGE_FORMAT:
+        raise UnknownEntry(
+            f"a page of a session has format {row[0]}, this version reads {PAGE_FORMAT}"
+        )
+    return row[1], page, session, row[2:]
+
+
+def _slot_and_page(raw: _RawPage) -> tuple[int, int]:
+    return raw[0], raw[1]
 
 
 def _after(prefix: bytes) -> bytes:

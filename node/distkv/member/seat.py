@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from distkv.core.messages import Message as ConsensusMessage
 from distkv.core.replica import Replica
 from distkv.data.messages import DataMessage, ShardDropped, ShardGiven, ShardPiece
-from distkv.data.plane import DataPlane
+from distkv.data.plane import NOTHING, DataPlane
 from distkv.errors import DistKVError, full_text
 from distkv.ids import Member, node_session
 from distkv.kernel import Future, Kernel
@@ -348,6 +348,8 @@ class Seat:
         out.writes += self.machine.drain_writes()
         waiting = self.data.own_waiting
         drained = self.data.drain(out.number)
+        if drained is NOTHING:
+            return
         out.writes += drained.writes
         out.must_flush |= bool(drained.after_flush) or self.data.own_waiting > waiting
         for ordinal, _, message in drained.after_flush:

@@ -19,7 +19,7 @@ from distkv.core.messages import Accepted
 from distkv.member.member import Member
 from distkv.member.output import Outgoing, Output
 from distkv.runtime.flusher import Flusher
-from distkv.storage.base import Engine, Put, StorageError, StorageFull, StorageOperation
+from distkv.storage.base import Engine, StorageError, StorageFull
 from distkv.transport.base import Identity, Lane, Transport
 from distkv.transport.options import BEAT_BYTES
 from distkv.version import version
@@ -50,14 +50,6 @@ def payloads_of(batch: list[object], limit: int) -> list[bytes]:
         return [payload]
     middle = len(batch) // 2
     return payloads_of(batch[:middle], limit) + payloads_of(batch[middle:], limit)
-
-
-def _bytes_of(writes: list[StorageOperation]) -> int:
-    total = 0
-    for row in writes:
-        if type(row) is Put:
-            total += len(row[2])
-    return total
 
 
 class Driver:
@@ -225,8 +217,7 @@ class Driver:
             output = self._unwritten[0]
             if output.writes:
                 try:
-                    self.engine.write(output.writes)
-                    size = _bytes_of(output.writes)
+                    size = self.engine.write(output.writes)
                     self._unflushed_bytes += size
                     self._unlooked += size
                 except StorageFull as full:

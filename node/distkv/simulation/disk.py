@@ -126,7 +126,7 @@ def stored_kinds(key: bytes, row: bytes) -> list[int]:
     """Kinds of the outcomes in a page of a session's results; none for another row."""
     if len(key) != 21 or key[:1] != b"p":
         return []
-    return [result[1] for result in msgpack.unpackb(row, use_list=False)[1:]]
+    return [result[1] for result in msgpack.unpackb(row, use_list=False)[2:]]
 
 
 def is_header(key: bytes) -> bool:

@@ -143,8 +143,9 @@ class Engine(Protocol):
     def count(self, table: Table) -> int:
         """Number of live rows (exact for engines with an index, else an estimate)."""
 
-    def write(self, batch: Sequence[StorageOperation]) -> None:
-        """Apply atomically, in order. Raises StorageFull (nothing of it applied)."""
+    def write(self, batch: Sequence[StorageOperation]) -> int:
+        """Apply atomically, in order; the bytes of its values. Raises StorageFull (nothing of
+        it applied)."""
 
     def flush(self) -> None:
         """Return when everything written before the call is durable. Raises StorageError.

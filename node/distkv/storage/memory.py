@@ -163,17 +163,19 @@ class MemoryEngine:
         """Number of live rows."""
         return len(self._tables[table].rows)
 
-    def write(self, batch: Sequence[StorageOperation]) -> None:
-        """Apply atomically, in order. Raises StorageFull (nothing of it applied)."""
+    def write(self, batch: Sequence[StorageOperation]) -> int:
+        """Apply atomically, in order; see base.Engine."""
         self._check()
         if self.full:
             raise StorageFull("the simulated disk is full")
         undo: _Undo = []
+        size = 0
         for operation in batch:
             table = operation[0]
             rows = self._tables[table]
             if isinstance(operation, Put):
                 undo.append((table, operation.key, rows.put(operation.key, operation.value)))
+                size += len(operation.value)
                 if self._rotten:
                     self._rotten.discard((table, operation.key))
             elif isinstance(operation, Delete):
@@ -185,6 +187,7 @@ class MemoryEngine:
                     self._remove(table, key, undo)
         self._pending.append(undo)
         self.written += 1
+        return size
 
     def _remove(self, table: Table, key: bytes, undo: _Undo) -> None:
         old = self._tables[table].remove(key)

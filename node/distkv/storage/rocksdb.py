@@ -268,17 +268,18 @@ class RocksEngine(_Reader):
         value = self._database.property_int_value(name)
         return value or 0
 
-    def write(self, batch: Sequence[StorageOperation]) -> None:
-        """Apply atomically, in order. Raises StorageFull (nothing of it applied)."""
+    def write(self, batch: Sequence[StorageOperation]) -> int:
+        """Apply atomically, in order; see base.Engine."""
         if self._failure is not None:
             raise StorageError(self._failure)
-        rocks, size, growing = WriteBatch(raw_mode=True), 0, False
+        rocks, keys, values, growing = WriteBatch(raw_mode=True), 0, 0, False
         for operation in batch:
             prefix = _PREFIX[operation[0]]
             if isinstance(operation, Put):
                 stored = prefix + operation.key
                 rocks.put(stored, _pack(stored, operation.value))
-                size += len(stored) + len(operation.value)
+                keys += len(stored)
+                values += len(operation.value)
                 growing = True
             elif isinstance(operation, Delete):
                 rocks.delete(prefix + operation.key)
@@ -286,7 +287,7 @@ class RocksEngine(_Reader):
                 assert isinstance(operation, DeleteRange)
                 if operation.start < operation.end:
                     rocks.delete_range(prefix + operation.start, prefix + operation.end)
-        self._check_space(size, growing)
+        self._check_space(keys + values, growing)
         before = self._database.latest_sequence_number()
         try:
             self._database.write(rocks)
@@ -297,6 +298,7 @@ class RocksEngine(_Reader):
             self._stuck = True
             self._sequence = before
             raise StorageFull(f"no space left for {self._path}") from error
+        return values
 
     def _check_space(self, size: int, growing: bool) -> None:
         """Ask for free space now and then; reopen when it is back after a full disk."""

@@ -75,12 +75,15 @@ class DictEngine:
             for key in [k for k in rows if operation.start <= k < operation.end]:
                 del rows[key]
 
-    def write(self, batch: Any) -> None:
+    def write(self, batch: Any) -> int:
+        size = 0
         for operation in batch:
             self._apply(self.tables, operation)
             if isinstance(operation, Put):
                 self.rotten.pop((operation.table, operation.key), None)
+                size += len(operation.value)
         self._unflushed.extend(batch)
+        return size
 
     def settle(self, operation: StorageOperation) -> None:
         """A row of the applied state, which this world keeps over crashes."""

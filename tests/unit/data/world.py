@@ -4,7 +4,7 @@ flushed, and a log that every node applies at its own pace. One kernel, virtual 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from unit.data.dictengine import DictEngine
@@ -182,7 +182,7 @@ class Node:
                 kernel.now + self.flush_seconds(), lambda: self._flushed(plane, turn, after)
             )
 
-    def _flushed(self, plane: DataPlane, turn: int, after: list[Addressed]) -> None:
+    def _flushed(self, plane: DataPlane, turn: int, after: Sequence[Addressed]) -> None:
         if not self.alive or plane is not self.plane:
             return
         self.engine.flush()

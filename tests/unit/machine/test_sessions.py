@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
-from unit.machine.support import SESSION, World
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.machine.support import SESSION, World, rows_of
 
 from distkv.ids import node_session
 from distkv.machine import commands as c
@@ -11,6 +14,7 @@ from distkv.machine import once, sessions
 from distkv.machine.interface import Outcome, OutcomeKind
 from distkv.machine.membership import Options
 from distkv.operations import Condition, Increment, Must, Mutation, Put
+from distkv.storage import base as storage
 from distkv.storage.base import Table
 
 GATEWAY = b"gateway-0001"
@@ -116,6 +120,61 @@ def test_pages_of_answered_results_go() -> None:
     world.commands(command(10**9, low=10**9))
     assert len(world.engine.keys(Table.STATE, b"p", b"q", 1000)) == 1
     assert list(world.machine._sessions._sessions[SESSION].results) == [10**9]
+
+
+def test_who_asks_one_thing_at_a_time_has_one_row_written_over() -> None:
+    world = World()
+    for sequence in range(1, 20):
+        if sequence == 10:
+            world.reload()
+        world.machine.apply(
+            world.machine.applied + 1,
+            c.entry_batch(world.now, (command(sequence, low=sequence),)),
+        )
+        writes = world.machine.drain_writes()
+        pages = [row for row in writes if row[0] is Table.STATE and row[1][:1] == b"p"]
+        assert [type(row) for row in pages] == [storage.Put]
+        world.engine.write(writes)
+        assert len(world.engine.keys(Table.STATE, b"p", b"q", 10)) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 8), st.booleans()), max_size=40))
+def test_a_restart_does_not_change_where_results_are_kept(
+    steps: list[tuple[int, int, bool]],
+) -> None:
+    """Else two replicas would have other rows from one log."""
+    one, other = World(), World()
+    sequence = low = 0
+    for many, behind, restart in steps:
+        low = max(low, sequence + 1 - behind)
+        batch = [command(sequence + 1 + i, low=low) for i in range(many)]
+        sequence += many
+        one.commands(*batch)
+        other.commands(*batch)
+        if restart:
+            other.reload()
+        assert rows_of(one.engine) == rows_of(other.engine)
+
+
+def test_results_of_a_version_that_numbered_pages_by_slots_are_read() -> None:
+    world = World()
+    world.commands(command(1), command(2))
+    slot = world.machine.applied
+    ((key, row),) = world.engine.scan(Table.STATE, b"p", b"q", 10)
+    old = msgpack.packb([1, *msgpack.unpackb(row)[2:]])
+    world.engine.write(
+        [
+            storage.Delete(Table.STATE, key),
+            storage.Put(Table.STATE, sessions.page_key(SESSION, slot), old),
+        ]
+    )
+    world.reload()
+    assert [outcome.detail for outcome in world.commands(command(2), command(1))] == [[2], [1]]
+    world.commands(command(3, low=3))
+    assert [k for k, _ in world.engine.scan(Table.STATE, b"p", b"q", 10)] == [
+        sessions.page_key(SESSION, 0)
+    ]
 
 
 def test_the_window_bounds_how_far_ahead_a_session_may_be() -> None:

@@ -31,11 +31,11 @@ class Disk(MemoryEngine):
     def usage(self) -> Usage:
         return super().usage()._replace(free=self.free)
 
-    def write(self, batch: Sequence[StorageOperation]) -> None:
+    def write(self, batch: Sequence[StorageOperation]) -> int:
         if self.full:
             self.refused += 1
             raise StorageFull("no space")
-        super().write(batch)
+        return super().write(batch)
 
 
 class Compacted(FilesEngine):

@@ -148,8 +148,8 @@ class FilesEngine:
         """Number of live rows, exact."""
         return len(self._rows(table).places)
 
-    def write(self, batch: Sequence[StorageOperation]) -> None:
-        """Apply atomically, in order. Raises StorageFull (nothing of it applied)."""
+    def write(self, batch: Sequence[StorageOperation]) -> int:
+        """Apply atomically, in order; see base.Engine."""
         if self._closed:
             raise StorageError("this engine is closed")
         number, first = self._log.begin()
@@ -188,6 +188,7 @@ class FilesEngine:
             if isinstance(error, struct.error):
                 raise ValueError(f"a key is over the limit of {MAX_KEY_BYTES} bytes") from error
             raise
+        return offset - first
 
     def _delete(self, rows: Rows, key: bytes, names: list[bytes], undo: _Undo) -> None:
         old = rows.places.get(key)
