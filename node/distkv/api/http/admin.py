@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from distkv.api.http.exchange import Exchange
-from distkv.api.http.message import HttpError
+from distkv.api.http.message import HttpError, not_allowed
 from distkv.api.metrics import DoorMetrics
 from distkv.errors import BadRequest
 from distkv.kernel import Future
@@ -63,7 +63,7 @@ class AdminRouter:
         if methods is None:
             raise HttpError(404, "not_found", f"there is nothing at {request.path[:256]}")
         if request.method not in methods:
-            raise HttpError(405, "bad_request", f"{request.path} takes {', '.join(methods)}")
+            raise not_allowed(request.path, ", ".join(methods))
         handler, parameters = methods[request.method]
         exchange.body_max = BODY_MAX
         exchange.body_limit = "of an admin request"

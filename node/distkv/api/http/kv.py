@@ -100,7 +100,7 @@ class KvApplication:
         if request.raw_path.startswith(PREFIX):
             handler = self._methods.get(request.method)
             if handler is None:
-                raise HttpError(405, "bad_request", f"a key takes {_KV_METHODS}")
+                raise message.not_allowed("a key", _KV_METHODS)
             exchange.handler = handler
             exchange.series = self._series[request.method.lower()]
             exchange.streamed = request.method == "PUT"
@@ -115,7 +115,7 @@ class KvApplication:
                 f"there is nothing at {request.path[:256]}: keys are at {PREFIX.decode()}{{key}}",
             )
         if request.method not in ("GET", "HEAD"):
-            raise HttpError(405, "bad_request", f"{request.path} takes GET")
+            raise message.not_allowed(request.path, "GET, HEAD")
         exchange.series = self._series[page[0]]
         exchange.handler = page[1]
 
@@ -171,11 +171,12 @@ class KvApplication:
         try:
             part = conditions.byte_range(exchange.request, meta.version, meta.length)
         except IndexError:
-            _close(value)
-            exchange.answer(
-                416, b"", message.OCTETS, b"Content-Range: bytes */%d\r\n" % meta.length
-            )
-            return
+            raise HttpError(
+                416,
+                "bad_request",
+                f"the Range lies outside the value, which has {meta.length} bytes",
+                headers=b"Content-Range: bytes */%d\r\n" % meta.length,
+            ) from None
         if part is None:
             exchange.answer_value(200, meta.length, data, extra)
             return

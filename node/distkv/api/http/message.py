@@ -18,13 +18,23 @@ RETRY_AFTER_SECONDS = 1
 
 
 class HttpError(Exception):
-    """A refusal that is not the store's: own status and code."""
+    """A refusal that is not the store's: own status and code; `headers` are whole lines."""
 
-    def __init__(self, status: int, code: str, message: str, retry: bool = False) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, retry: bool = False, headers: bytes = b""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry = retry
+        self.headers = headers
+
+
+def not_allowed(what: str, methods: str) -> HttpError:
+    """405, with the methods that `what` takes (RFC 9110, section 15.5.6)."""
+    return HttpError(
+        405, "bad_request", f"{what} takes {methods}", headers=b"Allow: %b\r\n" % methods.encode()
+    )
 
 
 class Request:
@@ -125,13 +135,16 @@ def error_body(code: str, message: str, applied: str, retry: bool) -> bytes:
 
 def refusal(failure: BaseException) -> tuple[int, bytes, bytes]:
     """(status, extra header lines, JSON body) of an error; an unknown one is internal."""
+    extra = b""
     if isinstance(failure, DistKVError):
         status, retry = failure.http, failure.retry
         body = error_body(failure.code, str(failure), failure.applied, retry)
     elif isinstance(failure, HttpError):
-        status, retry = failure.status, failure.retry
+        status, retry, extra = failure.status, failure.retry, failure.headers
         body = error_body(failure.code, str(failure), "no", retry)
     else:
         status, retry = 500, False
         body = error_body("error", "internal error, see the log of this node", "maybe", False)
-    return status, b"Retry-After: %d\r\n" % RETRY_AFTER_SECONDS if retry else b"", body
+    if retry:
+        extra += b"Retry-After: %d\r\n" % RETRY_AFTER_SECONDS
+    return status, extra, body
