@@ -117,7 +117,7 @@ class SnapshotReceiver:
                 self._begin(peer, now)
         elif now - self._asked_at > PIECE_TIMEOUT_SECONDS:
             self._tries += 1
-            if self._tries > TRIES_MAX:
+            if self._tries > TRIES_MAX or self._peer not in self._seat.owner.peers.up:
                 self.give_up()
             else:
                 self._ask(now)
@@ -148,6 +148,16 @@ class SnapshotReceiver:
         """Whatever else of it comes is not taken."""
         self._peer = -1
 
+    def peer_down(self, ordinal: int) -> None:
+        """Nothing comes from this peer now. What it gave already is kept for a moment."""
+        if ordinal == self._peer and self._sink.number == 0:
+            self.give_up()
+
+    def peer_up(self, ordinal: int, now: float) -> None:
+        """What this peer was asked for on another connection may be lost."""
+        if ordinal == self._peer:
+            self._ask(now)
+
     def _ask(self, now: float) -> None:
         self._asked_at = now
         self._seat.owner.send(self._peer, SnapshotWanted(self._transfer, self._sink.number))
@@ -161,6 +171,8 @@ class SnapshotReceiver:
         least = seat.machine.applied + (not self._anew)
         if not piece.body or piece.slot < least:
             self.give_up()  # not to be had there, or the log caught up meanwhile
+            if self._anew and not piece.piece:
+                seat.healer.refused(ordinal)
             return
         # While a damaged state is replaced, the own one must not get ahead of what comes.
         seat.replica.held |= self._anew

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distkv.core.ready import Ready
-from distkv.errors import Corrupt
+from distkv.errors import Corrupt, DeadlineExceeded, DistKVError
 from distkv.kernel import Future, TimedOut
 from distkv.machine.records import encode_record
 from distkv.machine.snapshot import TABLES
@@ -35,6 +35,8 @@ class Healer:
         self._seat = seat
         self._engine: Engine = seat.owner.engine
         self.rotten: dict[tuple[Table, bytes], None] = {}
+        self._without: set[int] = set()
+        """Peers that had no sound state to give, or an older one, since the first of these."""
         self.found: dict[str, int] = {}
         """Rotten rows met since the start, by table."""
         self.mended = 0
@@ -60,6 +62,8 @@ class Healer:
         if self._from_memory(table, key):
             self.mended += 1
         elif table in TABLES:
+            if not self.rotten:
+                self._without.clear()
             self.rotten[table, key] = None
             self._ask_at = 0.0
         else:
@@ -126,16 +130,30 @@ class Healer:
             healed.set_result(None)
 
     async def wait(self, deadline: float) -> None:
-        """Until the rows that are rotten now are sound. Raises Corrupt at the deadline."""
+        """Until the rows that are rotten now are sound. Raises `too_late` at the deadline."""
         if not self.rotten:
             return
         try:
             await self._seat.kernel.within(deadline, self._healed)
         except TimedOut:
-            raise Corrupt(
-                "metadata on the disk of this node are damaged and no peer could replace them "
-                "before the deadline; ask another node"
-            ) from None
+            raise self.too_late() from None
+
+    def refused(self, ordinal: int) -> None:
+        """This peer was asked for its state, and has none that would do."""
+        self._without.add(ordinal)
+
+    def too_late(self) -> DistKVError:
+        """What a read is told that waited for a row until its deadline."""
+        seat = self._seat
+        others = {m.ordinal for m in seat.machine.configuration.members if m != seat.member}
+        if others <= self._without:
+            return Corrupt(
+                "metadata on the disk of this node are damaged, and no node has a sound copy now"
+            )
+        return DeadlineExceeded(
+            "metadata on the disk of this node are damaged, and no peer replaced them before the "
+            "deadline; ask another node or try again"
+        )
 
     def met(self, rot: CorruptRow) -> None:
         """Somebody read a rotten row."""

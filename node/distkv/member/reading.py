@@ -82,9 +82,9 @@ class ReadServer:
             return await again
 
     async def _mend(self, rot: CorruptRow, deadline: float) -> None:
-        """Have a row mended, and wait a moment. Raises Corrupt at the deadline."""
+        """Have a row mended, and wait a moment. Raises `Healer.too_late` at the deadline."""
         if self._seat.kernel.now >= deadline:
-            raise Corrupt(f"{rot}; ask another node") from rot
+            raise self._seat.healer.too_late() from rot
         self._seat.healer.met(rot)
         await self._seat.kernel.sleep(MEND_SECONDS)
 

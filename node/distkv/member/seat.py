@@ -268,6 +268,7 @@ class Seat:
         member = Member(peer.ordinal, peer.incarnation)
         self.replica.peer_up(member)
         self.data.peer_up(member)
+        self.receiver.peer_up(peer.ordinal, self.kernel.now)
         if self._quorum_seen is not None:
             self._look_for_quorum()  # at once: the first request may follow right behind
         leader = self.replica.leader
@@ -278,6 +279,7 @@ class Seat:
         """See Member.peer_down."""
         self.replica.peer_down(peer.ordinal)
         self.data.peer_down(peer.ordinal)
+        self.receiver.peer_down(peer.ordinal)
 
     def installed(self, slot: int) -> None:
         """A snapshot of the state after `slot` is in the engine."""

@@ -197,12 +197,12 @@ class Nemesis:
     def _rot(self) -> None:
         """Within the promise: at most f disks have rotten shards or are lost, ever."""
         world = self._world
-        victims = world.victims
         host = self._any()
         if host is not None and world.rng.random() < 0.4:
             rotting.strike(world, host)
             return
-        if host is None or (host.ordinal not in victims and len(victims) >= world.bearable):
+        # Once a layout with a smaller f is wanted, not even those that are victims already.
+        if host is None or len({*world.victims, host.ordinal}) > world.bearable:
             return
         keys = host.engine.keys(Table.SHARD, b"", b"\xff", 1 << 30)
         if not keys or host.ordinal in world.wiped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distkv.errors import Corrupt, DistKVError
+from distkv.errors import Corrupt, DeadlineExceeded, DistKVError
 from distkv.kernel import Future
 from distkv.machine.snapshot import SnapshotSource
 from distkv.member.messages import SnapshotPiece
@@ -190,6 +190,70 @@ def test_a_damaged_state_is_not_replaced_by_an_older_one() -> None:
         assert receiver.active is taken_on
         assert seat.replica.held is taken_on, "from its first piece on nothing may be applied"
     assert seat.machine.applied == applied
+
+
+def test_a_peer_that_dies_as_it_is_asked_does_not_keep_a_read_waiting() -> None:
+    """World 6702074, where such a read was told at its deadline that nobody has the row."""
+    world = world_of()
+    put(world, b"key", b"value")
+    host = restart(world, other_than_the_leader(world))
+    assert host.member is not None
+    seat = host.member.seat
+    assert seat is not None
+    host.engine.rot(Table.RECORD, b"key")
+    future = host.execute(Get(b"key"), world.now + 4.0)
+    assert isinstance(future, Future)
+    host.wake()
+    assert world.run_until(lambda: seat.receiver.active, 1.0)
+    world.crash(world.hosts[seat.receiver._peer])
+    assert world.run_until(lambda: future.done, 5.0)
+    assert future.error is None
+
+
+def test_a_transfer_goes_on_with_a_peer_that_is_back() -> None:
+    world = world_of()
+    put(world, b"key", b"value")
+    host = restart(world, other_than_the_leader(world))
+    assert host.member is not None
+    seat = host.member.seat
+    assert seat is not None
+    receiver, peer = seat.receiver, (host.ordinal + 1) % 5
+    receiver.take_anew(peer, world.now)
+    sent: list[object] = []
+    host.member.send = lambda ordinal, message, stream=0: sent.append((ordinal, message))  # type: ignore[method-assign]
+    receiver.peer_down((peer + 1) % 5)
+    assert receiver.active, "another peer"
+    receiver.peer_up(peer, world.now)
+    assert [ordinal for ordinal, _ in sent] == [peer], "it is asked again at once"
+    receiver._sink.number = 3
+    receiver.peer_down(peer)
+    assert receiver.active, "what it gave is kept"
+    receiver._sink.number = 0
+    receiver.peer_down(peer)
+    assert not receiver.active
+
+
+@pytest.mark.parametrize(
+    ("without", "error"), [((1, 2, 3), DeadlineExceeded), ((1, 2, 3, 4), Corrupt)]
+)
+def test_a_row_counts_as_lost_only_if_no_peer_has_it(
+    without: tuple[int, ...], error: type[DistKVError]
+) -> None:
+    world = world_of()
+    put(world, b"key", b"value")
+    host = restart(world, 0)
+    for other in world.hosts[1:]:
+        world.crash(other)
+    assert host.member is not None
+    seat = host.member.seat
+    assert seat is not None
+    seat.healer.on_rot(Table.RECORD, b"key")
+    for ordinal in without:
+        seat.healer.refused(ordinal)
+    waiting = seat.kernel.spawn(seat.healer.wait(world.now + 0.2))
+    host.wake()
+    assert world.run_until(lambda: waiting.done, 1.0)
+    assert type(waiting.error) is error
 
 
 def test_alone_the_row_is_refused_and_all_others_are_served() -> None:

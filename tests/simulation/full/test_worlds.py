@@ -81,6 +81,17 @@ def test_a_read_of_many_keys_waits_until_a_rotten_row_is_mended() -> None:
     assert broken(6_305_633, 1) == []
 
 
+def test_a_read_is_not_told_that_nobody_has_a_row_while_peers_were_not_asked() -> None:
+    """Seed that once failed: the peer that was asked had crashed, and was waited for."""
+    assert broken(6_702_074, 1) == []
+
+
+def test_what_is_rotten_already_does_not_rot_on_where_nothing_is_spare() -> None:
+    """Seed that once failed, by mistake of the faults: a value put while f was 0 rotted on a
+    disk that had rotted before, when two were allowed to."""
+    assert broken(6_706_515, 1) == []
+
+
 def test_a_node_that_heard_late_does_not_take_what_is_old_for_young() -> None:
     """Seed that once failed: node 1 had been cut off, and lacked a shard it had yet to miss."""
     assert broken(6_081_084, 1) == []
