@@ -80,7 +80,7 @@ def names_not_in_the_snapshot(patch: Patch) -> None:
 @mutation
 def refusal_consumes_the_sequence(patch: Patch) -> None:
     """A refusal by barrier, boot, holders or epoch is remembered as the result."""
-    patch(machine_module, "_NOT_CONSUMED", (OutcomeKind.NEEDS_VALUE,))
+    patch(machine_module, "NOT_CONSUMED", (OutcomeKind.NEEDS_VALUE,))
 
 
 @mutation

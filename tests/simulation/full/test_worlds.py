@@ -146,6 +146,13 @@ def test_quick_mutations_are_caught(name: str) -> None:
         assert broken(1, 60, name), f"{name} is not caught in 60 worlds"
 
 
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_mutations_change_what_is_there(name: str) -> None:
+    """One that patches a name of long ago would be found by the long campaigns only."""
+    with installed(name):
+        pass
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [n for n in MUTATIONS if n not in QUICKLY_CAUGHT])
