@@ -378,6 +378,8 @@ class Machine:
     def due(self, wall_ms: int) -> bool:
         """Whether a tick stamped `wall_ms` would remove anything (keys, sessions), or is needed
         for the time of idempotency keys to go on."""
+        # An earlier leader's clock may have been ahead of this one: what is over by log time is.
+        wall_ms = max(wall_ms, self.log_time_ms)
         first = self.keyspace.first_expiry_ms()
         if first is not None and first <= wall_ms:
             return True

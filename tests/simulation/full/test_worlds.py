@@ -92,6 +92,11 @@ def test_what_is_rotten_already_does_not_rot_on_where_nothing_is_spare() -> None
     assert broken(6_706_515, 1) == []
 
 
+def test_what_is_over_by_log_time_goes_though_the_leaders_clock_is_behind() -> None:
+    """Seed that once failed: a clock had jumped ahead, and its node led no more."""
+    assert broken(6_707_241, 1) == []
+
+
 def test_a_node_that_heard_late_does_not_take_what_is_old_for_young() -> None:
     """Seed that once failed: node 1 had been cut off, and lacked a shard it had yet to miss."""
     assert broken(6_081_084, 1) == []

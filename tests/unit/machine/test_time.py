@@ -87,6 +87,23 @@ def test_a_tick_removes_what_is_due_and_due_says_when() -> None:
     assert not world.machine.due(2**50)
 
 
+def test_what_is_over_by_log_time_is_due_for_a_leader_whose_clock_is_behind() -> None:
+    """World 6707241: the key was gone for all, but stayed on the disks, and was striped anew
+    in vain, until the next leader's clock was where that of the one before had been."""
+    world = World()
+    world.commands(c.pack_open(b"gateway-0001"))
+    world.results(Put(b"a", b"1", Expiry(after_ms=10)))
+    ahead = 10 * world.machine.options.session_idle_ms
+    world.now += ahead
+    world.results(Put(b"b", b"1"))
+    world.now -= ahead
+    assert world.machine.due(world.now)
+    world.tick()
+    assert world.engine.keys(Table.RECORD) == [b"b"]
+    assert not world.machine._sessions._opened
+    assert not world.machine.due(world.now)
+
+
 def test_one_tick_removes_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyspace, "EXPIRED_PER_TICK", 3)
     world = World()
