@@ -100,6 +100,8 @@ class Settlement:
             return "is not connected to all others"
         if seat.replica.chosen != seat.machine.applied:
             return "has chosen slots to apply"
+        if seat.owner.disk_full or seat.data.disperser.full:
+            return f"takes its own disk or those of {sorted(seat.data.disperser.full)} for full"
         return ""
 
     def _shards(self, host: Host) -> str:

@@ -101,6 +101,7 @@ def test_mutation_of_layout_changes_is_caught(name: str) -> None:
     seeds, said = seeds_needed(name, 1, 200, LayoutWorld)
     assert seeds, f"{name} was not caught in 200 worlds"
     assert said
+    assert not said.startswith(("TypeError", "AttributeError", "NameError")), said
 
 
 @pytest.mark.parametrize("name", [n for n in MUTATIONS if n not in RARE | LAYOUTS])
@@ -108,6 +109,7 @@ def test_mutation_is_caught(name: str) -> None:
     seeds, said = seeds_needed(name, 1, 200)
     assert seeds, f"{name} was not caught in 200 worlds"
     assert said
+    assert not said.startswith(("TypeError", "AttributeError", "NameError")), said
 
 
 def test_same_seed_same_digest_whatever_the_hash_seed() -> None:

@@ -54,7 +54,7 @@ def no_dedup(patch: Patch) -> None:
 @mutation
 def results_not_kept_over_a_restart(patch: Patch) -> None:
     """Pages of results are not read back."""
-    patch(Sessions, "_load_page", lambda self, key, raw: None)
+    patch(Sessions, "_load_page", lambda self, session, page, results: None)
 
 
 @mutation
@@ -136,8 +136,8 @@ def expiry_by_the_local_clock(patch: Patch) -> None:
     """A key is gone when this node's clock says so."""
     original = Replica.tick
 
-    def tick(self: Replica, wall_ms: int) -> None:
-        original(self, wall_ms)
+    def tick(self: Replica, wall_ms: int, ticks: int) -> None:
+        original(self, wall_ms, ticks)
         keyspace = self.machine.keyspace  # type: ignore[attr-defined]
         keyspace.log_time_ms = wall_ms
 
