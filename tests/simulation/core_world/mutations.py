@@ -318,7 +318,7 @@ def chosen_hint_without_its_rows(patch: Patch) -> None:
 @mutation
 def no_resend(patch: Patch) -> None:
     """A lost accept is never sent again."""
-    patch(peers_module.Peers, "tick", lambda self: None)
+    patch(peers_module.Peers, "tick", lambda self, next_slot, own, reads_since: None)
 
 
 @mutation
