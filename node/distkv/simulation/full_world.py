@@ -298,8 +298,9 @@ class World:
 
     def wipe_restored(self, host: Host) -> None:
         """Its owner takes that disk away, too."""
-        host.crash()
-        self.network.crashed(host)
+        if host.alive:
+            host.crash()
+            self.network.crashed(host)
         host.engine.wipe()
 
     def add_host(self) -> None:

@@ -111,7 +111,12 @@ class Host:
         fresh = world.rng.getrandbits(62) + 1
         # A node that finds no space when it starts ends at once, and is started again.
         self.engine.full = self.scarce = False
-        identity = open_identity(self.engine, world.cluster, self.ordinal, fresh)
+        try:
+            identity = open_identity(self.engine, world.cluster, self.ordinal, fresh)
+        except VolumeWentBack:  # it crashed between being told of it and halting
+            if not world.restoring.halts(self):
+                raise
+            return
         self.identity = identity
         self.incarnation, self.boot = identity.incarnation, identity.boot
         self.generation += 1

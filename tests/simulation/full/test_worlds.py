@@ -108,6 +108,12 @@ def test_a_cluster_is_calm_once_everybody_heard_that_disks_have_space() -> None:
     assert broken(268, 1) == []
 
 
+def test_a_restored_disk_that_knows_of_it_is_not_started_again() -> None:
+    """Seed that once failed, by mistake of the faults: its node crashed right after it was
+    told, and started as if its directory could be used."""
+    assert broken(6_707_942, 1) == []
+
+
 def test_a_node_that_heard_late_does_not_take_what_is_old_for_young() -> None:
     """Seed that once failed: node 1 had been cut off, and lacked a shard it had yet to miss."""
     assert broken(6_081_084, 1) == []
