@@ -59,6 +59,10 @@ class Pace:
         self._look_at = 0.0
         self._kinds: dict[int, _Kind] = {}
 
+    def limit(self, most: float) -> None:
+        """`most` bytes per second from now on."""
+        self.most = self.rate = most
+
     def observe(self, kind: int, seconds: float) -> None:
         """A request of a client took so long."""
         known = self._kinds.get(kind)

@@ -36,6 +36,7 @@ class RepairLimits:
     """How fast, and how patient. Rates in bytes per second, read and written."""
 
     bytes_per_second: float = 64e6
+    """To begin with: `Pace.limit` changes it."""
     settle_seconds: float = 2.0
     """A value named this recently may still be on its way here; it is not missing yet."""
     pass_seconds: float = 60.0

@@ -121,10 +121,10 @@ class Member:
             self.seat.receiver.give_up()
 
     def set_repair_rate(self, bytes_per_second: int) -> None:
-        """Of repair from now on."""
+        """Of repair, and of all work in the background, from now on."""
         self.options = replace(self.options, repair_bytes_per_second=bytes_per_second)
         if self.seat is not None:
-            self.seat.data.repairer.limits.bytes_per_second = bytes_per_second
+            self.seat.data.pace.limit(bytes_per_second)
 
     def receive(self, peer: Identity, message: object) -> None:
         """One message of an authenticated peer of this cluster."""

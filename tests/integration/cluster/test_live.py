@@ -40,6 +40,9 @@ def test_nodes_that_do_not_know_each_other_meet_once_their_files_say_where() -> 
         wait_until(
             lambda: "repair.rate taken over" in cluster.nodes[0].log_text(), "the rate to be taken"
         )
+        health = cluster.nodes[0].status()["health"]
+        assert health["background_rate_max"] == 1024 * 1024
+        assert health["background_rate"] <= 1024 * 1024
         wait_until(lambda: "logging.level taken over" in cluster.nodes[1].log_text(), "the level")
         assert cluster.nodes[0].redis().set("key", "value")
         assert cluster.nodes[1].redis().get("key") == b"value"

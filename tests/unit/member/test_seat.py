@@ -73,6 +73,18 @@ def test_a_start_gives_the_peers_time_before_requests_are_refused(lone: Lone) ->
     assert isinstance(lone.error(Get(b"key")), NoQuorum)
 
 
+def test_the_rate_of_repair_changes_while_it_runs(lone: Lone) -> None:
+    lone.step()
+    assert lone.member.seat is not None
+    pace = lone.member.seat.data.pace
+    for rate in (1 << 20, 1 << 30):
+        lone.member.set_repair_rate(rate)
+        assert (pace.rate, pace.most) == (rate, rate)
+        health = lone.member.status()["health"]
+        assert isinstance(health, dict)
+        assert health["background_rate_max"] == rate
+
+
 def test_requests_are_taken_as_soon_as_enough_peers_are_back(lone: Lone) -> None:
     lone.step(3.0)
     for ordinal in (1, 2):
