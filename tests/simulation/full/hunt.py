@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -17,18 +18,32 @@ if __name__ == "__main__":
 from simulation.core_world import hunt as core_hunt
 from simulation.core_world.mutations import MUTATIONS as CORE_MUTATIONS
 from simulation.full.mutations import MUTATIONS, installed, scenario
+from simulation.full.refill import DIRECTED
 
+from distkv.simulation.full_world import Violation
 from distkv.simulation.runner import run
 
 CORE_LIMIT = 1500
 """Worlds of the core are about a hundred times cheaper."""
 
 
+def broken_by(world: Callable[[int], object], seed: int) -> str:
+    """What a world made for a mutation says of it."""
+    try:
+        world(seed)
+    except Violation as violation:
+        return str(violation)
+    return ""
+
+
 def seeds_needed(name: str, first: int, limit: int) -> tuple[int, str]:
     """(seeds until the mutation was caught, what was said); (0, "") if it was not."""
     with installed(name):
         for seed in range(first, first + limit):
-            error = run(scenario(name, seed))[0].error
+            if name in DIRECTED:
+                error = broken_by(DIRECTED[name], seed)
+            else:
+                error = run(scenario(name, seed))[0].error
             if error:
                 return seed - first + 1, error.splitlines()[0][:100]
     return 0, ""

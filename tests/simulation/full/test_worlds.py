@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from simulation.full.mutations import MUTATIONS, installed, scenario
+from simulation.full.refill import DIRECTED
 
 from distkv.simulation import cli
 from distkv.simulation.runner import Scenario, run, run_many, shrink
@@ -177,7 +178,7 @@ def test_mutations_change_what_is_there(name: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", [n for n in MUTATIONS if n not in QUICKLY_CAUGHT])
+@pytest.mark.parametrize("name", [n for n in MUTATIONS if n not in (*QUICKLY_CAUGHT, *DIRECTED)])
 def test_every_mutation_is_caught(name: str) -> None:
     with installed(name):
         assert broken(1, 400, name), f"{name} is not caught in 400 worlds"
