@@ -22,6 +22,8 @@ KINDS: dict[str, type[World]] = {
     "late_change_": LateChangeWorld,
 }
 """Worlds that are about what such mutations do wrong."""
+MISFITS = ("TypeError", "AttributeError", "NameError")
+"""What a mutation of code as it once was ends with: it proves nothing."""
 
 
 @contextmanager

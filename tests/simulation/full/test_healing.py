@@ -8,6 +8,7 @@ from distkv.errors import Corrupt, DeadlineExceeded, DistKVError
 from distkv.kernel import Future
 from distkv.machine.snapshot import SnapshotSource
 from distkv.member.messages import SnapshotPiece
+from distkv.member.seat import Seat
 from distkv.operations import Get, Operation, Put, Value, Write
 from distkv.simulation.full_world import CALM, World
 from distkv.simulation.member_host import Host
@@ -192,14 +193,19 @@ def test_a_damaged_state_is_not_replaced_by_an_older_one() -> None:
     assert seat.machine.applied == applied
 
 
-def test_a_peer_that_dies_as_it_is_asked_does_not_keep_a_read_waiting() -> None:
-    """World 6702074, where such a read was told at its deadline that nobody has the row."""
+def restarted_follower() -> tuple[World, Host, Seat]:
+    """One of five nodes that have a key; it remembers no row."""
     world = world_of()
     put(world, b"key", b"value")
     host = restart(world, other_than_the_leader(world))
     assert host.member is not None
-    seat = host.member.seat
-    assert seat is not None
+    assert host.member.seat is not None
+    return world, host, host.member.seat
+
+
+def test_a_peer_that_dies_as_it_is_asked_does_not_keep_a_read_waiting() -> None:
+    """World 6702074, where such a read was told at its deadline that nobody has the row."""
+    world, host, seat = restarted_follower()
     host.engine.rot(Table.RECORD, b"key")
     future = host.execute(Get(b"key"), world.now + 4.0)
     assert isinstance(future, Future)
@@ -211,16 +217,11 @@ def test_a_peer_that_dies_as_it_is_asked_does_not_keep_a_read_waiting() -> None:
 
 
 def test_a_transfer_goes_on_with_a_peer_that_is_back() -> None:
-    world = world_of()
-    put(world, b"key", b"value")
-    host = restart(world, other_than_the_leader(world))
-    assert host.member is not None
-    seat = host.member.seat
-    assert seat is not None
+    world, host, seat = restarted_follower()
     receiver, peer = seat.receiver, (host.ordinal + 1) % 5
     receiver.take_anew(peer, world.now)
     sent: list[object] = []
-    host.member.send = lambda ordinal, message, stream=0: sent.append((ordinal, message))  # type: ignore[method-assign]
+    seat.owner.send = lambda ordinal, message, stream=0: sent.append((ordinal, message))  # type: ignore[method-assign]
     receiver.peer_down((peer + 1) % 5)
     assert receiver.active, "another peer"
     receiver.peer_up(peer, world.now)

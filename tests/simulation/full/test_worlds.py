@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulation.core_world.hunt import MISFITS
 from simulation.full.mutations import MUTATIONS, installed, scenario
 from simulation.full.refill import DIRECTED
 
@@ -45,10 +46,6 @@ QUICKLY_CAUGHT = (
     "votes_before_caught_up",
     "surplus_leaves_before_retire",
 )
-
-
-MISFITS = ("TypeError", "AttributeError", "NameError")
-"""What a mutation ends with, or the product, that is called as it was once: nothing is proved."""
 
 
 def broken(first: int, count: int, mutation: str = "") -> list[tuple[int, str]]:
