@@ -13,6 +13,7 @@ from distkv.kernel import Kernel
 
 CONFIRM_SECONDS = 5.0
 READ_SECONDS = 30.0
+"""The next stripe of a value must come within this time."""
 LOOKED_AT_MAX = 1000
 """Values on the list that are looked for again at once."""
 
@@ -75,7 +76,7 @@ class Finder:
         stream = self._reader.stream(record, self._kernel.now + READ_SECONDS)
         try:
             while await stream.take():
-                pass
+                stream.deadline = self._kernel.now + READ_SECONDS
             self._losses.off(value_id)
         except DistKVError:
             return

@@ -27,6 +27,8 @@ SAMPLES = 64
 SAMPLES_MIN = 4
 QUIET_SECONDS = 1.0
 """Without background work for this long, what is measured is the usual latency."""
+NAP_SECONDS = 1.0
+"""Who waits longer looks so often whether the configured rate is another one now."""
 _LEARN = 0.2
 _FORGET = 1.01
 """What is usual rises by so much for each look if the background never rests: the load itself
@@ -60,7 +62,9 @@ class Pace:
         self._kinds: dict[int, _Kind] = {}
 
     def limit(self, most: float) -> None:
-        """`most` bytes per second from now on."""
+        """`most` bytes per second from now on; what is not paid for yet is paid for at that."""
+        now = self._kernel.now
+        self._spent_until = now + (self._spent_until - now) * self.most / most
         self.most = self.rate = most
 
     def observe(self, kind: int, seconds: float) -> None:
@@ -78,9 +82,13 @@ class Pace:
         if now >= self._look_at:
             self._look()
         self._worked_at = now
-        self._spent_until = max(self._spent_until, now - 1.0) + count / self.rate
-        if self._spent_until > now:
-            await self._kernel.sleep(self._spent_until - now)
+        until = self._spent_until = max(self._spent_until, now - 1.0) + count / self.rate
+        most = self.most
+        while until > now:
+            await self._kernel.sleep(min(NAP_SECONDS, until - now))
+            now = self._kernel.now
+            until = now + (until - now) * most / self.most
+            most = self.most
 
     def _look(self) -> None:
         """Compare, and change the rate."""

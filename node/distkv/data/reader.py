@@ -214,7 +214,8 @@ class Stream:
         self._refresh = refresh
         self._reader = reader
         self._record = record
-        self._deadline = deadline
+        self.deadline = deadline
+        """Of the next stripe; who may take longer for the whole value moves it on."""
         self._gather = Gather(reader, record, decoder(record))
         self._checksum = 0
         self._given = 0
@@ -229,7 +230,7 @@ class Stream:
         if self._ended or not self.length:
             return b""
         try:
-            part = await self._reader.kernel.within(self._deadline, self._gather.next())
+            part = await self._reader.kernel.within(self.deadline, self._gather.next())
         except TimedOut:
             self.close()
             raise DeadlineExceeded("the shards did not arrive before the deadline") from None

@@ -44,8 +44,8 @@ class RepairLimits:
     records_per_step: int = 256
     step_seconds: float = 0.01
     """Pause between two steps of a pass, so that requests go in between."""
-    value_seconds: float = 30.0
-    """One value may take this long before it is put off to the next pass."""
+    patience_seconds: float = 30.0
+    """A value is put off to the next pass when nothing of it came for this long."""
     queue: int = 4096
 
 
@@ -275,9 +275,9 @@ class Repairer:
             use_own=False,
             patience=PATIENCE,
         )
-        deadline = self._kernel.now + self.limits.value_seconds
         try:
             for stripe in stripes:
+                deadline = self._kernel.now + self.limits.patience_seconds
                 piece = await self._kernel.within(deadline, gather.next())
                 if not self._keep(key, record, shard, stripe, piece):
                     return self._applied.key_of(value_id) is None

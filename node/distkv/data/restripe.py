@@ -45,9 +45,11 @@ class RestripeLimits:
     """Between two looks at what there is to do."""
     retry_seconds: float = 30.0
     """Until all records are looked at again, if some could not be done."""
-    value_seconds: float = 30.0
-    """One value may take this long and a second for each `slowest` bytes."""
-    slowest: float = 1 << 20
+    patience_seconds: float = 30.0
+    """A value is put off when it waits this long for others: how long all of it takes is up to
+    the rate and the network, and what was moved of it by then would be moved again."""
+    store_seconds: float = 120.0
+    """All was sent, but may still stand in line for slow links and disks."""
     together: int = 4
     """Values under way at once: one alone would mostly wait for disks."""
     records_per_step: int = 256
@@ -63,7 +65,7 @@ class RestripeProgress:
     done_bytes: int = 0
     """Bytes of the values."""
     lost_races: int = 0
-    """Another write came first."""
+    """Another write, or another layout, came first."""
     failed: int = 0
     """Tries that were put off: too few members, shards or memory."""
 
@@ -254,14 +256,15 @@ class Restriper:
             return False
         if not self.census.wants(record) or not self.improves(record):
             return False
-        limits = self.limits
-        deadline = self._kernel.now + limits.value_seconds + record.length / limits.slowest
         dispersal = self._disperser.rewrite(self._most())
         submitted = False
         try:
-            dispersed = await self._disperse(dispersal, record, deadline)
+            dispersed = await self._disperse(dispersal, record)
+            if dispersed is None:
+                self.progress.lost_races += 1
+                return False
             submitted = True
-            placed = await self._coordinator.restripe(key, value_id, dispersed, deadline)
+            placed = await self._coordinator.restripe(key, value_id, dispersed, self._deadline())
         except (DistKVError, TimedOut):
             self.progress.failed += 1
             return False
@@ -277,8 +280,14 @@ class Restriper:
             self.progress.lost_races += 1
         return placed
 
-    async def _disperse(self, dispersal: Dispersal, record: Record, deadline: float) -> Dispersed:
-        """Read it and disperse it, a few stripes at a time."""
+    def _deadline(self) -> float:
+        """Of whatever is waited for next."""
+        return self._kernel.now + self.limits.patience_seconds
+
+    async def _disperse(self, dispersal: Dispersal, record: Record) -> Dispersed | None:
+        """Read it and disperse it, a few stripes at a time. None: it is for nothing by now."""
+        assert record.value_id is not None
+        configuration = self._applied.configuration
         room: Future[None] = Future()
 
         def resume() -> None:
@@ -286,16 +295,20 @@ class Restriper:
 
         dispersal.on_resume = resume
         moved = 1 + record.size / record.data_shards
-        stream = self._reader.stream(record, deadline)
+        stream = self._reader.stream(record, self._deadline())
         try:
             while dispersal.phase is not Phase.FAILED and (part := await stream.take()):
                 room = Future()
                 if not dispersal.write(part):
-                    await self._kernel.within(deadline, room)
+                    await self._kernel.within(self._deadline(), room)
                 await self._pace.spend(len(part) * moved)
+                named = self._applied.key_of(record.value_id) is not None
+                if not named or self._applied.configuration != configuration:
+                    return None
+                stream.deadline = self._deadline()
         finally:
             stream.close()
         dispersal.finish()
-        result = await dispersal.outcome(deadline)
+        result = await dispersal.outcome(self._kernel.now + self.limits.store_seconds)
         assert not isinstance(result, Inline), "a value coded anew is never inline"
         return result

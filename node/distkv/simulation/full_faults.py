@@ -42,11 +42,14 @@ class Faults(NamedTuple):
     """A machine gets another address."""
     relayout: float
     """The owner wants another layout."""
+    slow_repair: float
+    """Background work may move so many bytes per second until the faults stop."""
     duration: float
 
 
-def draw_faults(rng: random.Random) -> Faults:
-    """Some worlds know few kinds of faults, most have several."""
+def draw_faults(rng: random.Random, seed: int) -> Faults:
+    """Some worlds know few kinds of faults, most have several. `seed`: of `rng`, for what is
+    drawn apart, so that worlds without are as ever."""
 
     def rate(top: float, chance: float = 0.5) -> float:
         return rng.random() * top if rng.random() < chance else 0.0
@@ -76,6 +79,7 @@ def draw_faults(rng: random.Random) -> Faults:
         noise=rate(2.0, 0.3),
         move=rate(0.3, 0.4),
         relayout=0.0,
+        slow_repair=draw_slow_repair(seed),
         duration=rng.uniform(4.0, 8.0),
     )
 
@@ -97,6 +101,16 @@ def draw_relayout(rng: random.Random, wanted: bool | None) -> float:
     """Orders per second. `rng`: of layouts alone, so that worlds without are as ever."""
     drawn, rate = rng.random() < RELAYOUTS, rng.choice((0.15, 0.4, 1.0))
     return rate if (drawn if wanted is None else wanted) else 0.0
+
+
+SLOW_REPAIRS = 0.15
+"""Share of the worlds in which repair and coding anew take seconds for a value."""
+
+
+def draw_slow_repair(seed: int) -> float:
+    """Bytes per second, or 0.0."""
+    rng = random.Random(f"repair of {seed}")
+    return rng.choice((2000.0, 10_000.0, 50_000.0)) if rng.random() < SLOW_REPAIRS else 0.0
 
 
 def draw_geometry(rng: random.Random) -> tuple[int, int]:

@@ -9,9 +9,11 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 from distkv.member.messages import Founding
+from distkv.member.options import MemberOptions
 from distkv.simulation import settled
 from distkv.simulation.budget import BudgetCheck
 from distkv.simulation.clients import Client
@@ -77,7 +79,7 @@ class World:
         self.layout_rng = random.Random(f"layouts {seed}")
         """Draws for changes of the layout: worlds without are what they would be anyway."""
         relayout = draw_relayout(self.layout_rng, layouts)
-        drawn_faults = draw_faults(self.rng)._replace(relayout=relayout)
+        drawn_faults = draw_faults(self.rng, seed)._replace(relayout=relayout)
         self.now = 0.0
         self.cluster = b"simulated-cluster"[:16]
         self.inline_max = self.rng.choice((0, 64, 4096))
@@ -228,12 +230,21 @@ class World:
 
     def begin(self) -> None:
         """Start all nodes and found the cluster, without faults."""
+        if self.drawn.slow_repair:
+            self._repair_at(int(self.drawn.slow_repair))
         faults, self.faults = self.faults, CALM._replace(duration=self.faults.duration)
         for host in self.hosts:
             host.start()
         self.network.connect_loop()
         self._found()
         self.faults = faults
+
+    def _repair_at(self, rate: int) -> None:
+        """The owner sets how many bytes per second background work may move."""
+        self.member_options = replace(self.member_options, repair_bytes_per_second=rate)
+        for host in self.hosts:
+            if host.member is not None:
+                host.member.set_repair_rate(rate)
 
     def _found(self) -> None:
         members = tuple((host.ordinal, host.incarnation) for host in self.hosts)
@@ -345,6 +356,8 @@ class World:
         self.note("faults stop")
         self.healing = True
         self.faults = CALM
+        if self.drawn.slow_repair:
+            self._repair_at(MemberOptions().repair_bytes_per_second)
         self.network.heal()
         for client in self.clients:
             client.stop()

@@ -15,7 +15,7 @@ from distkv.kernel import Future
 from distkv.machine.machine import Machine
 from distkv.member.identity import DirectoryIdentity, VolumeWentBack, open_identity
 from distkv.member.member import Member
-from distkv.member.output import Output
+from distkv.member.output import Outgoing, Output
 from distkv.operations import Operation
 from distkv.storage.base import StorageFull
 from distkv.storage.memory import MemoryEngine
@@ -224,7 +224,7 @@ class Host:
         member = self.member
         assert member is not None
         if self._unwritten and not self._write():
-            member.fail_waiting(self.clock)
+            self._send(member.fail_waiting(self.clock))
             return
         if member.disk_full != self.scarce:
             member.disk_full = self.scarce
@@ -243,7 +243,7 @@ class Host:
         self._unwritten.append(output)
         if not self._write():
             return
-        self._send(output)
+        self._send(output.messages)
         self._flush_if_wanted()
         when = member.next_timer() / self.pace
         if when < self._timer_at or self._timer_at <= self.world.now:
@@ -269,9 +269,9 @@ class Host:
             self._flush_wanted |= output.must_flush
         return True
 
-    def _send(self, output: Output) -> None:
+    def _send(self, messages: list[Outgoing]) -> None:
         groups: dict[tuple[int, Lane, int], list[object]] = {}
-        for ordinal, lane, stream, message in output.messages:
+        for ordinal, lane, stream, message in messages:
             self.world.checker.sending(self, message)
             groups.setdefault((ordinal, lane, stream), []).append(message)
         for (ordinal, lane, stream), batch in groups.items():
@@ -300,11 +300,11 @@ class Host:
         member = self.member
         assert member is not None
         number = 0
-        released = Output(0)
+        released: list[Outgoing] = []
         for _ in range(covered):
             output = self._unflushed.popleft()[1]
             number = output.number
-            released.messages += output.messages_after_flush
+            released += output.messages_after_flush
         member.flushed(number)
         self._watch()
         self._send(released)

@@ -55,6 +55,19 @@ def test_it_slows_down_when_requests_take_longer_than_usual_and_comes_back() -> 
     assert bench.pace.rate == MOST
 
 
+def test_another_rate_takes_effect_at_once() -> None:
+    """Who had moved much at a low rate slept on for as long as that had wanted."""
+    bench = Bench()
+    bench.pace.limit(1000.0)
+    bench.working = True
+    assert bench.run(5.0, None) <= 2 * 100_000 / 5, "a hundred seconds for each"
+    bench.pace.limit(MOST)
+    assert bench.run(20.0, None) > 0.9 * MOST
+    bench.pace.limit(100_000.0)
+    bench.run(2.0, None)
+    assert 0.9 * 100_000 < bench.run(20.0, None) < 1.1 * 100_000
+
+
 def test_there_is_a_floor() -> None:
     bench = Bench()
     bench.run(5.0, 0.004)

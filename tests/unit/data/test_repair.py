@@ -188,7 +188,7 @@ def test_what_is_missing_speaks_of_old_values_only() -> None:
 
 
 def test_what_could_not_be_rebuilt_at_once_stays_counted_until_the_next_pass() -> None:
-    world = World(repair=RepairLimits(pass_seconds=1e6, value_seconds=5.0))
+    world = World(repair=RepairLimits(pass_seconds=1e6, patience_seconds=5.0))
     world.kill(4)
     written = world.write(b"key", sample(9000))
     world.restart(4)

@@ -7,6 +7,7 @@ from unit.data.world import World, sample
 from distkv.core.configuration import Configuration
 from distkv.data.messages import ShardPiece
 from distkv.data.ports import Dispersed
+from distkv.data.repair import RepairLimits
 from distkv.ids import Member
 from distkv.machine.interface import ConfigurationChanged, Event
 
@@ -64,6 +65,33 @@ def test_values_written_while_a_member_was_down_are_brought_back_to_k() -> None:
         assert len(held) == 12, "the old shards go after their grace"
         assert node.plane.disperser.undecided == 0
         assert node.plane.budget.used == 0
+
+
+def test_a_value_may_take_as_long_as_the_rate_makes_it() -> None:
+    """It began anew after thirty seconds, again and again: a large value, or one at the low
+    rate that clients leave, was never done, and took the rate from all others."""
+    world = World(repair=RepairLimits(bytes_per_second=2000))
+    write_while_down(world, 2, length=60_000)
+    start(world)
+    world.until(lambda: all(k == 3 for _, k, _ in records(world)), 400.0)
+    assert sum(n.plane.restriper.progress.failed for n in world.nodes) == 0
+    assert world.read(b"k1", 4) == sample(60_000, 1)
+
+
+def test_what_is_overwritten_meanwhile_is_not_moved_to_its_end() -> None:
+    world = World(repair=RepairLimits(bytes_per_second=2000))
+    write_while_down(world, 1, length=60_000)
+    start(world)
+    world.until(lambda: any(len(n.held()) > 22 for n in world.nodes), 60.0)
+    world.write(b"k0", sample(100, 1))
+    sent = world.sent_bytes
+    world.step(60.0)
+    assert world.sent_bytes - sent < 20_000
+    progress = [n.plane.restriper.progress for n in world.nodes]
+    assert [sum(p.lost_races for p in progress), sum(p.done for p in progress)] == [1, 0]
+    assert all(n.plane.budget.used == 0 for n in world.nodes)
+    world.step(60.0)
+    assert all(len(node.held()) == 2 for node in world.nodes), "a header and one piece"
 
 
 def test_nothing_is_done_while_it_would_not_help() -> None:
