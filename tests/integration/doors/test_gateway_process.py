@@ -81,7 +81,7 @@ def test_doors_metrics_and_a_clean_stop(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
         await client.aclose()
-        link.close()
+        await link.close()
 
     run(body)
 

@@ -54,7 +54,10 @@ def seeds_needed(
             try:
                 kind(seed).run()
             except Exception as caught:
-                return seed - first + 1, f"{type(caught).__name__}: {caught}".splitlines()[0][:90]
+                said = f"{type(caught).__name__}: {caught}".splitlines()[0][:90]
+                if said.startswith(MISFITS):
+                    return 0, f"MISFIT: {said}"
+                return seed - first + 1, said
     return 0, ""
 
 

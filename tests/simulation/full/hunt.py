@@ -37,13 +37,16 @@ def broken_by(world: Callable[[int], object], seed: int) -> str:
 
 
 def seeds_needed(name: str, first: int, limit: int) -> tuple[int, str]:
-    """(seeds until the mutation was caught, what was said); (0, "") if it was not."""
+    """(seeds until the mutation was caught, what was said); (0, "") if it was not, (0, why) if
+    it only breaks the code it patches."""
     with installed(name):
         for seed in range(first, first + limit):
             if name in DIRECTED:
                 error = broken_by(DIRECTED[name], seed)
             else:
                 error = run(scenario(name, seed))[0].error
+            if error.startswith(core_hunt.MISFITS):
+                return 0, f"MISFIT: {error.splitlines()[0][:90]}"
             if error:
                 return seed - first + 1, error.splitlines()[0][:100]
     return 0, ""
