@@ -49,7 +49,7 @@ class LargeValue:
     """Waits for memory, then feeds an upload (or `Collected`). Never raises while fed.
 
     While `paused` its connection is not read. What it waits for is limited in time by
-    `expire`, so no client waits for ever: the argument is then refused and swallowed.
+    `check`, so no client waits for ever: the argument is then refused and swallowed.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class LargeValue:
         self._budget = budget
         self._limits = limits
         self.length = length
-        self._written = 0
+        self.written = 0
+        """Bytes that arrived."""
         self._waiting: Waiting | None = None
         self._early: list[bytes] = []
         self._limit_name = ""
@@ -125,7 +126,7 @@ class LargeValue:
     def _catch_up(self) -> None:
         self.paused_at = None
         early, self._early = self._early, []
-        self._written -= sum(map(len, early))
+        self.written -= sum(map(len, early))
         for piece in early:
             self.write(piece)
         if self._finished and self.sink is not None:
@@ -163,9 +164,9 @@ class LargeValue:
         """The next bytes."""
         if self.refusal is not None:
             return
-        self._written += len(piece)
-        if self.length is None and self._written > self._limit:
-            self._refuse(self._too_large(self._written))
+        self.written += len(piece)
+        if self.length is None and self.written > self._limit:
+            self._refuse(self._too_large(self.written))
             self._owner.argument_changed()
         elif self._waiting is not None:
             self._early.append(piece)
@@ -180,15 +181,21 @@ class LargeValue:
         if self._waiting is None:
             self.paused_at = None
 
-    def expire(self) -> None:
-        """It was paused for longer than a request may take."""
-        if self.paused_at is None:
+    def check(self, now: float) -> None:
+        """Refuse it if it was paused for too long: by memory, or by a store that takes nothing."""
+        limits, paused_at = self._limits, self.paused_at
+        patience = limits.stall_seconds if self._waiting is None else limits.request_seconds
+        if paused_at is None or now - paused_at <= patience:
             return
         if self._waiting is not None:
             limit = self._limits.memory_in_flight_max
             self._refuse(Busy(f"no memory became free: limit memory_in_flight_max ({limit} bytes)"))
         else:
-            self._refuse(DeadlineExceeded("the store took no more bytes; nothing was changed"))
+            self._refuse(
+                DeadlineExceeded(
+                    f"the store took no more bytes for {patience:g} s; nothing was changed"
+                )
+            )
         self._owner.argument_changed()
 
     def abort(self) -> None:

@@ -15,6 +15,9 @@ MIB = 1024 * KIB
 STREAMED_FROM = 64 * KIB
 """Values above this are handed to the store while they arrive; smaller ones whole."""
 
+SLOWEST = MIB
+"""Bytes per second at which a value is given time to reach the members, at least."""
+
 RESP_BULK_MAX = 512 * MIB
 """A longer bulk ends the connection, as with Redis (proto-max-bulk-len)."""
 
@@ -59,10 +62,11 @@ class Limits:
     output_bytes_high: int = 256 * KIB
     """Answers not yet taken by the kernel above which a connection executes nothing new."""
     request_seconds: float = 10.0
-    """Deadline of a request that names none."""
+    """Deadline of a request that names none; see `seconds_to_store`."""
     request_seconds_max: float = 300.0
     stall_seconds: float = 60.0
-    """A client that moves no byte for this long in the middle of a transfer is cut off."""
+    """A client that moves no byte for this long in the middle of a transfer is cut off, and so
+    is a store that takes none."""
 
     def __post_init__(self) -> None:
         """Check the relations the doors rely on. Raises ValueError naming the field."""
@@ -88,6 +92,11 @@ class Limits:
             "request_seconds",
             "above 0 and at most request_seconds_max",
         )
+
+    def seconds_to_store(self, length: int) -> float:
+        """Deadline of a write that names none and has so many bytes, all of which arrived: what
+        still stands in line for the members may be megabytes, and their links slow."""
+        return min(self.request_seconds_max, self.request_seconds + length / SLOWEST)
 
 
 def _require(holds: bool, name: str, what: str) -> None:

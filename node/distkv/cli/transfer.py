@@ -43,6 +43,8 @@ WHOLE_BYTES_MAX = 1024 * 1024
 PAGE_KEYS = 1000
 RETRY_STATUS = frozenset({429, 503, 504, 507})
 BACKOFF_SECONDS_MAX = 1.0
+READ_SECONDS = 30.0
+"""Without a byte from the store, an attempt is given up."""
 GONE = frozenset({"data_lost", "corrupt"})
 """Refusals that speak of one value only."""
 NO_PLACE = frozenset(
@@ -170,7 +172,10 @@ class Remote:
 
         async def attempt() -> bytes:
             body = _body(path, size)
-            async with self._session.put(self._url(key), data=body, headers=headers) as response:
+            # What is stored over slow links may be answered long after its last byte was sent.
+            patience = _timeout(READ_SECONDS + size / 2**20)
+            put = self._session.put(self._url(key), data=body, headers=headers, timeout=patience)
+            async with put as response:
                 return await _checked(response)
 
         await self._persist(attempt, key)
@@ -292,14 +297,19 @@ async def _pieces(path: Path, size: int) -> AsyncIterator[bytes]:
             yield piece
 
 
+def _timeout(read_seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=read_seconds)
+
+
 @contextlib.asynccontextmanager
 async def connect(address: str, parallel: int, patience: float) -> AsyncIterator[Remote]:
     """A store at `address`, for up to `parallel` requests at a time. Raises Failure."""
     host, port = server_of(address)
     url = str(URL.build(scheme="http", host=host, port=port))
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30)
     connector = aiohttp.TCPConnector(limit=parallel)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=_timeout(READ_SECONDS)
+    ) as session:
         yield Remote(session, url, patience)
 
 

@@ -262,7 +262,11 @@ class LimitsSection(Section):
         description="Most keys looked at by one SCAN or listing.",
     )
     request_seconds: Seconds = Field(
-        default=10.0, ge=0.05, le=3600, description="Deadline of a request that names none."
+        default=10.0,
+        ge=0.05,
+        le=3600,
+        description="Deadline of a request that names none. A write may take a second more for "
+        "each MiB once all has arrived; a large value that is read, so long for each stripe.",
     )
     request_seconds_max: Seconds = Field(
         default=300.0, ge=0.05, le=3600, description="Longest deadline a client may ask for."
@@ -271,7 +275,8 @@ class LimitsSection(Section):
         default=60.0,
         ge=0.1,
         le=3600,
-        description="Seconds without a byte in the middle of a transfer that end a connection.",
+        description="Seconds without a byte in the middle of a transfer that end a connection, "
+        "or an upload of which the store takes no more.",
     )
 
 

@@ -38,13 +38,18 @@ class Target:
     member: Member
     shard: int
     since: float
-    """Start, or the last moment a piece was taken: silence counts from here."""
+    """Start, or the last moment a piece was taken, or of those in line before it one was
+    acknowledged: silence counts from here."""
     next: int = 0
     """Next stripe to send."""
     state: State = State.SENDING
     late: bool = False
     """Its silence was measured."""
     refusal: Refusal | None = None
+    mark: int = 0
+    """Bytes that were taken for this member when its last piece had been."""
+    moved: int = 0
+    """Of these, bytes that it had acknowledged at the last look."""
 
 
 class Attempt:

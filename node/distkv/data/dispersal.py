@@ -26,6 +26,8 @@ from distkv.kernel import Future, Kernel, Timer
 WINDOW_BYTES = 4 << 20
 """Bytes of an upload that the members it waits for have not been sent yet, at most."""
 
+LINE_SECONDS = 0.1
+"""A line of bytes for a slow link moves more often than this."""
 _UNKNOWN_LENGTH = 1 << 20
 _STALE_RETRY = 0.02
 
@@ -60,6 +62,9 @@ class Services(Protocol):
 
     def stamp(self) -> Ballot:
         """Highest ballot known to lead."""
+
+    def line(self, ordinal: int) -> tuple[int, int]:
+        """See ports.Outbox; nothing ever stands in line for the own ordinal."""
 
     def pump(self, attempt: Attempt) -> None:
         """Send what can be sent."""
@@ -339,8 +344,18 @@ class Dispersal:
             return float("inf")
         if target.state is State.SENDING and target.next >= len(self.source.stripes):
             return float("inf")
-        size = self._shard_bytes(attempt)
-        return target.since + self._services.measurements.late_after(target.member.ordinal, size)
+        ordinal, size = target.member.ordinal, self._shard_bytes(attempt)
+        usual = self._services.measurements.late_after(ordinal, size)
+        taken, standing = self._services.line(ordinal)
+        gone = taken - standing
+        if target.state is State.SENDING or target.moved < target.mark:
+            # At the last look it had yet to get its bytes. To go round it would add all of them
+            # again to links that are full: only a line that does not move is silence.
+            if gone > target.moved:
+                target.moved, target.since = gone, self._kernel.now
+            if standing:
+                usual = max(usual, LINE_SECONDS)
+        return target.since + usual
 
     def _shard_bytes(self, attempt: Attempt) -> int:
         return shard_bytes(self.source.length, self.source.stripe_bytes, attempt.code.data_shards)

@@ -136,6 +136,10 @@ class Disperser:
         """See dispersal.Services."""
         return max(self._coordinator.stamp(), self._applied.barrier)
 
+    def line(self, ordinal: int) -> tuple[int, int]:
+        """See dispersal.Services."""
+        return (0, 0) if ordinal == self._coordinator.member.ordinal else self._outbox.line(ordinal)
+
     def begin(self, dispersal: Dispersal, source: Source, data_shards: int) -> Attempt:
         """See dispersal.Services."""
         configuration, connected = self.reachable()
@@ -181,7 +185,9 @@ class Disperser:
         assert piece is not None, "there is a stripe for it"
         if target.member == self._coordinator.member:
             self._keeper.receive(target.member, piece)
-        elif not self._outbox.send(ordinal, piece, stream_of(attempt.value_id)):
+        elif self._outbox.send(ordinal, piece, stream_of(attempt.value_id)):
+            target.mark = self._outbox.line(ordinal)[0]
+        else:
             self._blocked.setdefault(ordinal, {})[attempt.value_id] = attempt
             return False
         self.counters.piece_bytes += len(piece.piece)

@@ -73,10 +73,10 @@ class Finder:
         record = record_of(self._applied, value_id)[1]
         if record is None:
             return
-        stream = self._reader.stream(record, self._kernel.now + READ_SECONDS)
+        stream = self._reader.stream(record, READ_SECONDS)
         try:
             while await stream.take():
-                stream.deadline = self._kernel.now + READ_SECONDS
+                pass
             self._losses.off(value_id)
         except DistKVError:
             return

@@ -31,6 +31,10 @@ class Outbox(Protocol):
     def send(self, ordinal: int, message: DataMessage, stream: int) -> bool:
         """False: not taken (no connection, or full; then `DataPlane.drained` tells of room)."""
 
+    def line(self, ordinal: int) -> tuple[int, int]:
+        """Bytes that were taken for this peer, ever, and how many of them it did not acknowledge
+        yet: they stand in line for its link."""
+
 
 class Applied(Protocol):
     """The replicated state after the last applied slot, as far as shards depend on it."""

@@ -124,7 +124,7 @@ class Reader:
         when the memory budget has no room for it.
         """
         self._budget.take(record.length)
-        download = Stream(self, record, deadline)
+        download = Stream(self, record, lambda: deadline)
         try:
             parts = []
             while part := await download.take():
@@ -170,12 +170,14 @@ class Reader:
     def stream(
         self,
         record: Record,
-        deadline: float,
+        patience: float,
         refresh: Callable[[], Awaitable[Record | None]] | None = None,
     ) -> Stream:
-        """A Download of the record's value. `refresh` gives the key's record as of a new read
-        index, so that a lost value is told from one that was superseded."""
-        return Stream(self, record, deadline, refresh)
+        """A Download of the record's value. Each stripe may take `patience` seconds from when it
+        is asked for: how long all of them do is up to the network and to who reads. `refresh`
+        gives the key's record as of a new read index, so that a lost value is told from one
+        that was superseded."""
+        return Stream(self, record, lambda: self.kernel.now + patience, refresh)
 
     def whole(self, record: Record) -> None:
         """Its shards sufficed."""
@@ -207,15 +209,15 @@ class Stream:
         self,
         reader: Reader,
         record: Record,
-        deadline: float,
+        deadline: Callable[[], float],
         refresh: Callable[[], Awaitable[Record | None]] | None = None,
     ) -> None:
+        """`deadline`: of the stripe that is asked for now."""
         self.length = record.length
         self._refresh = refresh
         self._reader = reader
         self._record = record
-        self.deadline = deadline
-        """Of the next stripe; who may take longer for the whole value moves it on."""
+        self._deadline = deadline
         self._gather = Gather(reader, record, decoder(record))
         self._checksum = 0
         self._given = 0
@@ -230,7 +232,7 @@ class Stream:
         if self._ended or not self.length:
             return b""
         try:
-            part = await self._reader.kernel.within(self.deadline, self._gather.next())
+            part = await self._reader.kernel.within(self._deadline(), self._gather.next())
         except TimedOut:
             self.close()
             raise DeadlineExceeded("the shards did not arrive before the deadline") from None

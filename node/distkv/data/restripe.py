@@ -295,7 +295,7 @@ class Restriper:
 
         dispersal.on_resume = resume
         moved = 1 + record.size / record.data_shards
-        stream = self._reader.stream(record, self._deadline())
+        stream = self._reader.stream(record, self.limits.patience_seconds)
         try:
             while dispersal.phase is not Phase.FAILED and (part := await stream.take()):
                 room = Future()
@@ -305,7 +305,6 @@ class Restriper:
                 named = self._applied.key_of(record.value_id) is not None
                 if not named or self._applied.configuration != configuration:
                     return None
-                stream.deadline = self._deadline()
         finally:
             stream.close()
         dispersal.finish()

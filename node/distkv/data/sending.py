@@ -44,6 +44,10 @@ class PolledOutbox:
             self._kernel.call_at(self._kernel.now + POLL_SECONDS, lambda: self._poll(ordinal))
         return False
 
+    def line(self, ordinal: int) -> tuple[int, int]:
+        """See ports.Outbox."""
+        return self._outbox.line(ordinal)
+
     def _poll(self, ordinal: int) -> None:
         del self._polling[ordinal]
         self._drained(ordinal)

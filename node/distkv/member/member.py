@@ -74,6 +74,9 @@ class Member:
         self._number = 0
         self._out = Output(0)
         self._bulk_this_turn: dict[int, int] = {}
+        self._bulk_taken: dict[int, int] = {}
+        self._most_room = 0
+        """Of a bulk queue, so far: that of an empty one, sooner or later."""
         self.starved: dict[int, int] = {}
         """Ordinals whose bulk queue had no room, and the bytes that were to go there."""
         self._numbers: deque[tuple[int, int]] = deque()
@@ -293,14 +296,22 @@ class Member:
         """Queue a bulk message if the transport has room for it; False: wait for `drained`."""
         if ordinal not in self.peers.up:
             return False
-        queued = self._bulk_this_turn.get(ordinal, 0)
-        if self._room(ordinal, Lane.BULK) - queued < size:
+        queued, room = self._bulk_this_turn.get(ordinal, 0), self._room(ordinal, Lane.BULK)
+        self._most_room = max(self._most_room, room)
+        if room - queued < size:
             self.starved[ordinal] = size
             return False
         self._bulk_this_turn[ordinal] = queued + size
+        self._bulk_taken[ordinal] = self._bulk_taken.get(ordinal, 0) + size
         self.poke()
         self._out.messages.append(Outgoing(ordinal, Lane.BULK, stream, message))
         return True
+
+    def bulk_line(self, ordinal: int) -> tuple[int, int]:
+        """See data.ports.Outbox."""
+        queued = self._most_room - self._room(ordinal, Lane.BULK)
+        standing = max(0, queued) + self._bulk_this_turn.get(ordinal, 0)
+        return self._bulk_taken.get(ordinal, 0), standing
 
     def turn(self, now: float, wall_ms: int) -> Output:
         """Do all that is to be done now."""

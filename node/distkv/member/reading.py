@@ -140,13 +140,16 @@ class ReadServer:
     ) -> Value | None:
         """The value of a coded record, or of what replaced it meanwhile."""
         seat = self._seat
+        streamed = record.length > seat.options.stream_above and not whole
+        patience = deadline - seat.kernel.now
 
         async def refresh() -> Record | None:
-            await seat.reads.wait(deadline)
-            return await self._record(key, deadline)
+            until = seat.kernel.now + patience if streamed else deadline
+            await seat.reads.wait(until)
+            return await self._record(key, until)
 
-        if record.length > seat.options.stream_above and not whole:
-            return Value(meta_of(record), seat.data.reader.stream(record, deadline, refresh))
+        if streamed:
+            return Value(meta_of(record), seat.data.reader.stream(record, patience, refresh))
 
         found, data = await seat.data.reader.read_current(record, refresh, deadline)
         if found is None:

@@ -179,6 +179,10 @@ class Seat:
         self.owner.send(ordinal, message, DATA_STREAM)
         return True
 
+    def line(self, ordinal: int) -> tuple[int, int]:
+        """See data.ports.Outbox."""
+        return self.owner.bulk_line(ordinal)
+
     # -- clients
 
     def execute(self, operation: Operation, deadline: float) -> Future[object]:

@@ -80,6 +80,12 @@ class Disk:
         return 0 if row is None else int(msgpack.unpackb(row)[1])
 
     @property
+    def size(self) -> int:
+        """Members of the newest layout in the applied state."""
+        row = self.get(Table.STATE, b"c")
+        return 0 if row is None else len(msgpack.unpackb(row)[5][-1][3])
+
+    @property
     def barrier(self) -> tuple[int, int, int]:
         """Highest applied barrier."""
         row = self.get(Table.STATE, b"a")

@@ -112,6 +112,12 @@ def test_a_restored_disk_that_knows_of_it_is_not_started_again() -> None:
     assert broken(6_707_942, 1) == []
 
 
+def test_a_snapshot_from_when_the_cluster_was_one_node_is_not_gone_back_to() -> None:
+    """Seed that once failed, by mistake of the faults: node 0 was a quorum by itself then, so it
+    led again before anybody could tell it (README, "A disk is lost")."""
+    assert broken(6_800_819, 1) == []
+
+
 def test_a_node_that_heard_late_does_not_take_what_is_old_for_young() -> None:
     """Seed that once failed: node 1 had been cut off, and lacked a shard it had yet to miss."""
     assert broken(6_081_084, 1) == []

@@ -5,6 +5,7 @@ from unit.data.world import World, sample
 
 from distkv.data.dispersal import Inline
 from distkv.data.gather import ShardsGone
+from distkv.data.messages import DataMessage
 from distkv.data.ports import Dispersed
 from distkv.errors import DataLost, DeadlineExceeded, DiskFull, NoQuorum
 from distkv.ids import Member
@@ -141,6 +142,43 @@ def test_a_holder_whose_disk_is_lost_under_way_counts_no_more() -> None:
     result = world.wait(outcome, 5.0)
     assert Member(1, 1001) not in result.holders
     assert (result.code.data_shards, len(result.holders)) == (2, 4)
+
+
+def slow_links(world: World, rate: float) -> None:
+    """Every link carries `rate` bytes per second, one message after the other."""
+    free: dict[tuple[int, int], float] = {}
+
+    def delay(a: int, b: int, message: DataMessage) -> float:
+        now, size = world.kernel.now, len(getattr(message, "piece", b"")) + 64
+        free[a, b] = max(now, free.get((a, b), 0.0)) + size / rate
+        return free[a, b] - now + 0.001
+
+    world.delay = delay
+
+
+def test_bytes_in_line_for_a_slow_link_are_not_taken_for_silence() -> None:
+    """To go round it added all of them again: over 10 Mbit/s no value above some MB was stored."""
+    world = World()
+    for i in range(12):
+        world.write(b"small%d" % i, sample(2900, i))
+    slow_links(world, 100_000.0)
+    world.capacity = 50_000
+    sent = world.sent_bytes
+    written = world.write(b"key", sample(3_000_000), seconds=60.0)
+    assert written.code.data_shards == 3
+    assert [n.plane.disperser.counters.hedged for n in world.nodes] == [0] * 5
+    assert world.sent_bytes - sent == 4 * 1_000_000
+
+
+def test_a_link_that_carries_nothing_any_more_is_gone_round() -> None:
+    world = World()
+    for i in range(12):
+        world.write(b"small%d" % i, sample(2900, i))
+    world.delay = lambda a, b, message: 1e9 if 4 in (a, b) else 0.001
+    began = world.kernel.now
+    written = world.write(b"key", sample(30_000))
+    assert written.code.data_shards == 2
+    assert world.kernel.now - began < 0.5
 
 
 def test_the_older_attempt_may_still_win() -> None:
@@ -311,7 +349,7 @@ def test_download_in_stripes() -> None:
     world.write(b"key", value)
     record = world.nodes[3].state.record(b"key")
     assert record is not None
-    download = world.nodes[3].plane.reader.stream(record, world.kernel.now + 10)
+    download = world.nodes[3].plane.reader.stream(record, 10.0)
     parts = []
     while part := world.wait(download.next()):
         parts.append(part)

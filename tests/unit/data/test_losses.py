@@ -140,7 +140,7 @@ def test_a_large_value_that_streams_is_told_lost_as_well() -> None:
     async def refresh() -> Record | None:
         return node.state.record(b"key")
 
-    stream = node.plane.reader.stream(record, world.kernel.now + 5.0, refresh)
+    stream = node.plane.reader.stream(record, 5.0, refresh)
     with pytest.raises(DataLost):
         world.wait(stream.next())
     assert [x.key for x in losses(world)] == [b"key"]

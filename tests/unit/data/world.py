@@ -157,6 +157,10 @@ class Node:
             return False
         return self.world.transmit(self, ordinal, message, stream)
 
+    def line(self, ordinal: int) -> tuple[int, int]:
+        link = (self.member.ordinal, ordinal)
+        return self.world.taken.get(link, 0), self.world.queued.get(link, 0)
+
     # -- turns
 
     def deliver(self, sender: Member, message: DataMessage) -> None:
@@ -231,7 +235,8 @@ class World:
         self.refuse_restripes = False
         self.traffic: list[tuple[int, int, DataMessage]] = []
         self._order: dict[tuple[int, int, int], float] = {}
-        self._queued: dict[tuple[int, int], int] = {}
+        self.queued: dict[tuple[int, int], int] = {}
+        self.taken: dict[tuple[int, int], int] = {}
         self.nodes = [Node(self, member) for member in members]
         for node in self.nodes:
             for other in self.nodes:
@@ -245,13 +250,14 @@ class World:
     ) -> bool:
         link = (source.member.ordinal, ordinal)
         size = len(getattr(message, "piece", b"")) + 64
-        queued = self._queued.get(link, 0)
+        queued = self.queued.get(link, 0)
         if queued and queued + size > self.capacity and not force:
             source.full[ordinal] = None
             return False
         self.sent_bytes += len(getattr(message, "piece", b""))
         self.traffic.append((*link, message))
-        self._queued[link] = queued + size
+        self.queued[link] = queued + size
+        self.taken[link] = self.taken.get(link, 0) + size
         target = self.nodes[ordinal]
         when = self.kernel.now + self.delay(*link, message)
         when = max(when, self._order.get((*link, stream), 0.0))
@@ -259,8 +265,8 @@ class World:
         planes = source.plane, target.plane
 
         def arrive() -> None:
-            self._queued[link] -= size
-            if ordinal in source.full and self._queued[link] * 2 <= self.capacity:
+            self.queued[link] -= size
+            if ordinal in source.full and self.queued[link] * 2 <= self.capacity:
                 del source.full[ordinal]
                 if source.alive:
                     source.plane.drained(ordinal)

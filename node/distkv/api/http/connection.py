@@ -390,9 +390,8 @@ class HttpConnection(asyncio.Protocol):
         first = self._exchanges[0] if self._exchanges else None
         for exchange in self._exchanges:
             large = exchange.large
-            if large is not None and large.paused_at is not None:
-                if now - large.paused_at > self.limits.request_seconds:
-                    large.expire()
+            if large is not None and large.paused:
+                large.check(now)
                 return
         if self.writing_paused:
             unsent = transport.get_write_buffer_size()

@@ -11,7 +11,8 @@
 
 A key is percent-decoded bytes; slashes need not be escaped. A write with an Idempotency-Key
 takes effect once, however often and wherever it is sent. X-DistKV-Timeout-Ms: the deadline,
-counted from the last byte of the request.
+counted from the last byte of the request; of a large value, which is sent stripe by stripe,
+so long for each.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class KvApplication:
     def deadline(self, exchange: Exchange) -> float:
         """When to give up, on the store's clock. Raises BadRequest."""
         text = exchange.request.header(b"x-distkv-timeout-ms")
-        seconds = self.limits.request_seconds
+        seconds = self.limits.seconds_to_store(exchange.large.written if exchange.large else 0)
         if text is not None:
             most = int(self.limits.request_seconds_max * 1000)
             seconds = message.number(text, "X-DistKV-Timeout-Ms", 1, most) / 1000

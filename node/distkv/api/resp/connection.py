@@ -267,8 +267,10 @@ class RespConnection(asyncio.Protocol):
         if self._pipeline.slots and not self._pipeline.may_start(command.scope, keys):
             return False
         self._backlog.popleft()
+        usual = self.deadline
         large = self._take_large(item) if self._large else 0
         answer = self._call(command, series, item, keys)
+        self.deadline = usual
         if isinstance(answer, bytes):
             self.budget.give(large)
             series.observe(clock() - started)
@@ -319,13 +321,17 @@ class RespConnection(asyncio.Protocol):
         return answer
 
     def _take_large(self, item: list[Any]) -> int:
-        """Replace large arguments by what came of them; returns what they are charged."""
-        charged = 0
+        """Replace large arguments by what came of them; returns what they are charged. This
+        command may take a while longer for them."""
+        charged = length = 0
         for index, argument in enumerate(item):
             if isinstance(argument, LargeValue):
                 item[index] = argument.take_sink()
                 charged += argument.charged
                 argument.charged = 0
+                length += argument.written
+        if length:
+            self.deadline = self.store.now() + self.limits.seconds_to_store(length)
         return charged
 
     def _await(self, answer: Awaited, slot: Slot, item: list[Any], large: int) -> None:
@@ -459,9 +465,7 @@ class RespConnection(asyncio.Protocol):
         if transport is None:
             return
         for argument in list(self._large):
-            paused_at = argument.paused_at
-            if paused_at is not None and now - paused_at > self.limits.request_seconds:
-                argument.expire()
+            argument.check(now)
         if self.writing_paused:
             unsent = transport.get_write_buffer_size()
             if unsent != self._last_unsent:
