@@ -15,7 +15,7 @@ MIB = 1024 * KIB
 STREAMED_FROM = 64 * KIB
 """Values above this are handed to the store while they arrive; smaller ones whole."""
 
-SLOWEST = MIB
+SLOWEST = 128 * KIB
 """Bytes per second at which a value is given time to reach the members, at least."""
 
 RESP_BULK_MAX = 512 * MIB

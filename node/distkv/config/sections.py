@@ -265,7 +265,7 @@ class LimitsSection(Section):
         default=10.0,
         ge=0.05,
         le=3600,
-        description="Deadline of a request that names none. A write may take a second more for "
+        description="Deadline of a request that names none. A write may take 8 seconds more for "
         "each MiB once all has arrived; a large value that is read, so long for each stripe.",
     )
     request_seconds_max: Seconds = Field(
