@@ -26,8 +26,9 @@ from distkv.kernel import Future, Kernel, Timer
 WINDOW_BYTES = 4 << 20
 """Bytes of an upload that the members it waits for have not been sent yet, at most."""
 
-LINE_SECONDS = 0.1
-"""A line of bytes for a slow link moves more often than this."""
+LINE_RATE = 250_000
+"""Bytes per second of the slowest link (2 Mbit/s): what stands in line for a member may take so
+long before it is silence. (A line moves by whole messages, of up to a megabyte.)"""
 _UNKNOWN_LENGTH = 1 << 20
 _STALE_RETRY = 0.02
 
@@ -353,8 +354,7 @@ class Dispersal:
             # again to links that are full: only a line that does not move is silence.
             if gone > target.moved:
                 target.moved, target.since = gone, self._kernel.now
-            if standing:
-                usual = max(usual, LINE_SECONDS)
+            usual = max(usual, standing / LINE_RATE)
         return target.since + usual
 
     def _shard_bytes(self, attempt: Attempt) -> int:
