@@ -172,8 +172,9 @@ class Remote:
 
         async def attempt() -> bytes:
             body = _body(path, size)
-            # What is stored over slow links may be answered long after its last byte was sent.
-            patience = _timeout(READ_SECONDS + size / 2**20)
+            # Over slow links the answer comes long after the last byte was sent: a door gives
+            # the store so long, see api.options.
+            patience = _timeout(READ_SECONDS + min(300.0, size / 2**17))
             put = self._session.put(self._url(key), data=body, headers=headers, timeout=patience)
             async with put as response:
                 return await _checked(response)
