@@ -50,6 +50,8 @@ class Target:
     """Bytes that were taken for this member when its last piece had been."""
     moved: int = 0
     """Of these, bytes that it had acknowledged at the last look."""
+    patience: float = 0.0
+    """Seconds that its silence must last at least, as of the last look."""
 
 
 class Attempt:
@@ -69,7 +71,7 @@ class Attempt:
         self.code = Code(data_shards, configuration.size, source.stripe_bytes)
         self.stamp = stamp
         self.configuration = configuration
-        self.started = now
+        self.started = self.crowded_at = now
         self.measurable = source.finished
         """All bytes were there at the start, so the time to an acknowledgement says something."""
         self.targets: dict[int, Target] = {}

@@ -29,6 +29,9 @@ WINDOW_BYTES = 4 << 20
 LINE_RATE = 250_000
 """Bytes per second of the slowest link (2 Mbit/s): what stands in line for a member may take so
 long before it is silence. (A line moves by whole messages, of up to a megabyte.)"""
+GOING_ROUND = 2.5
+"""Before so many times what the quick ones took, going round the others would hardly be quicker:
+everybody is sent half as much again then, or more."""
 _UNKNOWN_LENGTH = 1 << 20
 _STALE_RETRY = 0.02
 
@@ -299,6 +302,7 @@ class Dispersal:
     def _step_down(self, attempt: Attempt) -> None:
         now = self._kernel.now
         hopeful, earliest, stale = 0, float("inf"), False
+        self._look_at_lines(attempt)
         for target in attempt.targets.values():
             if target.state is State.STORED:
                 hopeful += 1
@@ -345,17 +349,38 @@ class Dispersal:
             return float("inf")
         if target.state is State.SENDING and target.next >= len(self.source.stripes):
             return float("inf")
-        ordinal, size = target.member.ordinal, self._shard_bytes(attempt)
-        usual = self._services.measurements.late_after(ordinal, size)
-        taken, standing = self._services.line(ordinal)
-        gone = taken - standing
-        if target.state is State.SENDING or target.moved < target.mark:
-            # At the last look it had yet to get its bytes. To go round it would add all of them
-            # again to links that are full: only a line that does not move is silence.
-            if gone > target.moved:
-                target.moved, target.since = gone, self._kernel.now
-            usual = max(usual, standing / LINE_RATE)
-        return target.since + usual
+        size = self._shard_bytes(attempt)
+        usual = self._services.measurements.late_after(target.member.ordinal, size)
+        return target.since + max(usual, target.patience)
+
+    def _look_at_lines(self, attempt: Attempt) -> None:
+        """Whose bytes still stand in line here. As long as those are more members than may be
+        slow, the links are full: to go round some would add all the bytes again, so only a
+        line that does not move is silence. Fewer are slow by themselves, and gone round once
+        that is quicker."""
+        waiting: list[tuple[Target, bool, int]] = []
+        for target in attempt.targets.values():
+            target.patience = 0.0
+            sending = target.state is State.SENDING
+            if not sending and (target.state is not State.SENT or target.moved >= target.mark):
+                continue
+            taken, standing = self._services.line(target.member.ordinal)
+            gone = taken - standing
+            moves, target.moved = gone > target.moved, max(gone, target.moved)
+            if standing and (sending or gone < target.mark):
+                waiting.append((target, moves, standing))
+            elif moves:
+                target.since = self._kernel.now  # it has all of them since the last look
+        if len(waiting) > attempt.configuration.failures:
+            attempt.crowded_at = self._kernel.now
+            for target, moves, standing in waiting:
+                target.patience = standing / LINE_RATE
+                if moves:
+                    target.since = self._kernel.now
+            return
+        until = attempt.started + GOING_ROUND * (attempt.crowded_at - attempt.started)
+        for target, _, standing in waiting:
+            target.patience = min(standing / LINE_RATE, max(0.0, until - target.since))
 
     def _shard_bytes(self, attempt: Attempt) -> int:
         return shard_bytes(self.source.length, self.source.stripe_bytes, attempt.code.data_shards)

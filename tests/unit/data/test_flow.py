@@ -144,11 +144,13 @@ def test_a_holder_whose_disk_is_lost_under_way_counts_no_more() -> None:
     assert (result.code.data_shards, len(result.holders)) == (2, 4)
 
 
-def slow_links(world: World, rate: float) -> None:
-    """Every link carries `rate` bytes per second, one message after the other."""
+def slow_links(world: World, rate: float, to: tuple[int, ...] = (0, 1, 2, 3, 4)) -> None:
+    """Links to these carry `rate` bytes per second, one message after the other."""
     free: dict[tuple[int, int], float] = {}
 
     def delay(a: int, b: int, message: DataMessage) -> float:
+        if b not in to:
+            return 0.001
         now, size = world.kernel.now, len(getattr(message, "piece", b"")) + 64
         free[a, b] = max(now, free.get((a, b), 0.0)) + size / rate
         return free[a, b] - now + 0.001
@@ -168,6 +170,18 @@ def test_bytes_in_line_for_a_slow_link_are_not_taken_for_silence() -> None:
     assert written.code.data_shards == 3
     assert [n.plane.disperser.counters.hedged for n in world.nodes] == [0] * 5
     assert world.sent_bytes - sent == 4 * 1_000_000
+
+
+@pytest.mark.parametrize("to", [(4,), (3, 4)])
+def test_as_many_slow_links_as_may_fail_are_gone_round(to: tuple[int, ...]) -> None:
+    world = World()
+    for i in range(12):
+        world.write(b"small%d" % i, sample(2900, i))
+    slow_links(world, 50_000.0, to)
+    began = world.kernel.now
+    written = world.write(b"key", sample(3_000_000), seconds=60.0)
+    assert written.code.data_shards == 3 - len(to)
+    assert world.kernel.now - began < 1.0, "20 seconds over the slow link"
 
 
 def test_a_link_that_carries_nothing_any_more_is_gone_round() -> None:
