@@ -48,8 +48,9 @@ class RestripeLimits:
     patience_seconds: float = 30.0
     """A value is put off when it waits this long for others: how long all of it takes is up to
     the rate and the network, and what was moved of it by then would be moved again."""
-    store_seconds: float = 120.0
-    """All was sent, but may still stand in line for slow links and disks."""
+    slowest: float = 128 << 10
+    """What was sent may stand in line for slow links and disks: a second for each so many
+    bytes, besides. (Not much longer: who has no seat yet drops a piece without a word.)"""
     together: int = 4
     """Values under way at once: one alone would mostly wait for disks."""
     records_per_step: int = 256
@@ -308,6 +309,7 @@ class Restriper:
         finally:
             stream.close()
         dispersal.finish()
-        result = await dispersal.outcome(self._kernel.now + self.limits.store_seconds)
+        longer = record.length / self.limits.slowest
+        result = await dispersal.outcome(self._deadline() + longer)
         assert not isinstance(result, Inline), "a value coded anew is never inline"
         return result

@@ -112,6 +112,11 @@ def test_a_restored_disk_that_knows_of_it_is_not_started_again() -> None:
     assert broken(6_707_942, 1) == []
 
 
+def test_coding_anew_is_tried_again_when_a_member_dropped_its_piece() -> None:
+    """Seed that once failed: node 1 had no seat yet, and was waited for for two minutes."""
+    assert broken(6_835_266, 1) == []
+
+
 def test_a_snapshot_from_when_the_cluster_was_one_node_is_not_gone_back_to() -> None:
     """Seed that once failed, by mistake of the faults: node 0 was a quorum by itself then, so it
     led again before anybody could tell it (README, "A disk is lost")."""
