@@ -188,7 +188,7 @@ class LargeValue:
         if paused_at is None or now - paused_at <= patience:
             return
         if self._waiting is not None:
-            limit = self._limits.memory_in_flight_max
+            limit = limits.memory_in_flight_max
             self._refuse(Busy(f"no memory became free: limit memory_in_flight_max ({limit} bytes)"))
         else:
             self._refuse(

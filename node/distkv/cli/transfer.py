@@ -26,6 +26,7 @@ from typing import NamedTuple, TextIO
 import aiohttp
 from yarl import URL
 
+from distkv.api.options import SLOWEST
 from distkv.cli.client import (
     Page,
     key_of,
@@ -172,9 +173,9 @@ class Remote:
 
         async def attempt() -> bytes:
             body = _body(path, size)
-            # Over slow links the answer comes long after the last byte was sent: a door gives
-            # the store so long, see api.options.
-            patience = _timeout(READ_SECONDS + min(300.0, size / 2**17))
+            # Over slow links the answer comes long after the last byte was sent, see
+            # `Limits.seconds_to_store`.
+            patience = _timeout(READ_SECONDS + min(300.0, size / SLOWEST))
             put = self._session.put(self._url(key), data=body, headers=headers, timeout=patience)
             async with put as response:
                 return await _checked(response)
