@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from distkv.data.messages import Refusal, ShardPiece, ShardRefused
 from distkv.errors import BadRequest, DiskFull, NotFormed, ShuttingDown
 from distkv.ids import Member as Seated
 from distkv.kernel import Future, Kernel
@@ -29,7 +30,7 @@ from distkv.member.options import MemberOptions
 from distkv.member.output import Outgoing, Output
 from distkv.member.peers import Peers
 from distkv.member.report import UNFOUNDED, health_fields
-from distkv.member.seat import Seat
+from distkv.member.seat import DATA_STREAM, Seat
 from distkv.member.suspicions import SuspicionLog
 from distkv.member.wire import register_messages
 from distkv.operations import Operation, Upload
@@ -142,6 +143,14 @@ class Member:
             self._learn_founding(peer, message)  # type: ignore[arg-type]
         elif self.seat is not None:
             self.seat.receive(peer, message)
+        elif kind is ShardPiece:
+            self._refuse_piece(peer, message)  # type: ignore[arg-type]
+
+    def _refuse_piece(self, peer: Identity, piece: ShardPiece) -> None:
+        """Without a seat there is nowhere to put it. Silence would hold the write up until it
+        goes round this node, and a value that is coded anew for minutes (full world 6835266)."""
+        refused = ShardRefused(piece.value_id, piece.shard, Refusal.NOT_MEMBER)
+        self.send(peer.ordinal, refused, DATA_STREAM)
 
     def _on_greeting(self, peer: Identity, message: Greeting) -> None:
         if self.peers.up.get(peer.ordinal) != peer:
