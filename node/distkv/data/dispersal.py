@@ -29,6 +29,8 @@ WINDOW_BYTES = 4 << 20
 LINE_RATE = 250_000
 """Bytes per second of the slowest link (2 Mbit/s): what stands in line for a member may take so
 long before it is silence. (A line moves by whole messages, of up to a megabyte.)"""
+LOOK_SECONDS = 0.25
+"""How often, at least, lines in which bytes stand are looked at."""
 GOING_ROUND = 2.5
 """Before so many times what the quick ones took, going round the others would hardly be quicker:
 everybody is sent half as much again then, or more."""
@@ -302,7 +304,8 @@ class Dispersal:
     def _step_down(self, attempt: Attempt) -> None:
         now = self._kernel.now
         hopeful, earliest, stale = 0, float("inf"), False
-        self._look_at_lines(attempt)
+        if self._look_at_lines(attempt):
+            earliest = now + LOOK_SECONDS
         for target in attempt.targets.values():
             if target.state is State.STORED:
                 hopeful += 1
@@ -353,34 +356,38 @@ class Dispersal:
         usual = self._services.measurements.late_after(target.member.ordinal, size)
         return target.since + max(usual, target.patience)
 
-    def _look_at_lines(self, attempt: Attempt) -> None:
+    def _look_at_lines(self, attempt: Attempt) -> bool:
         """Whose bytes still stand in line here. As long as those are more members than may be
         slow, the links are full: to go round some would add all the bytes again, so only a
         line that does not move is silence. Fewer are slow by themselves, and gone round once
-        that is quicker."""
+        that is quicker. False: nothing stands in line."""
         waiting: list[tuple[Target, bool, int]] = []
+        size = self._shard_bytes(attempt)
         for target in attempt.targets.values():
             target.patience = 0.0
             sending = target.state is State.SENDING
-            if not sending and (target.state is not State.SENT or target.moved >= target.mark):
+            last = target.mark + size  # other streams may have their turn before ours
+            if not sending and (target.state is not State.SENT or target.moved >= last):
                 continue
             taken, standing = self._services.line(target.member.ordinal)
-            gone = taken - standing
+            gone = taken - standing if standing or sending else last
             moves, target.moved = gone > target.moved, max(gone, target.moved)
-            if standing and (sending or gone < target.mark):
+            if standing and (sending or gone < last):
                 waiting.append((target, moves, standing))
             elif moves:
                 target.since = self._kernel.now  # it has all of them since the last look
-        if len(waiting) > attempt.configuration.failures:
-            attempt.crowded_at = self._kernel.now
-            for target, moves, standing in waiting:
-                target.patience = standing / LINE_RATE
-                if moves:
-                    target.since = self._kernel.now
-            return
+        now = self._kernel.now
+        crowded = len(waiting) > attempt.configuration.failures
+        if crowded:
+            attempt.crowded_at = now
         until = attempt.started + GOING_ROUND * (attempt.crowded_at - attempt.started)
-        for target, _, standing in waiting:
-            target.patience = min(standing / LINE_RATE, max(0.0, until - target.since))
+        for target, moves, standing in waiting:
+            if moves and (crowded or now < until):
+                target.since = now
+            target.patience = standing / LINE_RATE
+            if not crowded:
+                target.patience = min(target.patience, max(0.0, until - target.since))
+        return bool(waiting)
 
     def _shard_bytes(self, attempt: Attempt) -> int:
         return shard_bytes(self.source.length, self.source.stripe_bytes, attempt.code.data_shards)
