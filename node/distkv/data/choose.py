@@ -44,7 +44,7 @@ _OUTLIER = 4.0
 be taken for a slow link."""
 
 _LATE_MIN = 0.05
-_LATE_MAX = 5.0
+LATE_MAX = 5.0
 _LATE_UNKNOWN = 1.0
 _LATE_UNKNOWN_RATE = 5e-7
 """Of a member not measured yet, seconds for each byte: going round it costs all the bytes
@@ -124,7 +124,7 @@ class Measurements:
         if measured is None or len(measured.samples) < _SPREAD_UNKNOWN:
             return _LATE_UNKNOWN + _LATE_UNKNOWN_RATE * count
         usual = 2 * self.expected(ordinal, count) + 4 * measured.deviation
-        return min(_LATE_MAX, max(_LATE_MIN, usual))
+        return min(LATE_MAX, max(_LATE_MIN, usual))
 
     def times(self, ordinal: int, count: int) -> list[float]:
         """Sorted times that shards of `count` bytes would have taken, from the last ones."""

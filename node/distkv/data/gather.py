@@ -3,7 +3,7 @@
 Own pieces come first, then data pieces before parity (k data pieces join without decoding),
 then whoever is quickest. A source that is silent for longer than it usually takes is not
 given up, but another one is asked as well (hedging; Dean and Barroso 2013, "The Tail at
-Scale").
+Scale"), unless it only stands behind all that others were asked for.
 """
 
 from __future__ import annotations
@@ -57,14 +57,21 @@ class Fetcher(Protocol):
     def local(self, value_id: ValueId, stripe: int) -> Piece | Found:
         """Own piece."""
 
-    def ask(self, gather: Gather, ordinal: int, wanted: ShardWanted) -> None:
-        """Send a request; the answers come to `gather.on_given`."""
+    def ask(self, gather: Gather, ordinal: int, wanted: ShardWanted, size: int) -> float:
+        """Send a request for `size` bytes; the answers come to `gather.on_given`. Seconds after
+        which the member is silent for too long."""
+
+    def crowded(self) -> bool:
+        """Enough is under way to keep the link busy for a while."""
 
     def new_request(self) -> int:
         """A number for a request, not used before."""
 
     def doubt(self, ordinal: int, given: ShardGiven) -> None:
         """A member gave a piece that its own checksum, or its shape, proves wrong."""
+
+    def late(self, request: int) -> None:
+        """Nothing of this request is counted upon any more, though it may be answered."""
 
     def forget(self, request: int) -> None:
         """No more answers to this request are of interest."""
@@ -157,13 +164,13 @@ class Gather:
     def _fill(self) -> None:
         """Open stripes up to the window, and ask for their pieces together.
 
-        In halves of the window, so that a request is worth its message.
+        In halves of the window, so that a request is worth its message. Nothing ahead while
+        what all reads asked for takes long to arrive: it would only wait here instead of there.
         """
-        end = min(len(self._order), self._taken + self._window)
+        window = 1 if self._fetcher.crowded() else self._window
+        end = min(len(self._order), self._taken + window)
         if self._asked >= end or (
-            self._asked > self._taken
-            and end - self._asked < self._window // 2
-            and end < len(self._order)
+            self._asked > self._taken and end - self._asked < window // 2 and end < len(self._order)
         ):
             return
         fresh = self._order[self._asked : end]
@@ -251,10 +258,10 @@ class Gather:
             request = self._fetcher.new_request()
             size = len(run) * piece_length(self._record.stripe_bytes, self._record.data_shards, 0)
             now = self._fetcher.kernel.now
-            late_at = now + self._patience * self._fetcher.reads.late_after(ordinal, size)
-            self._requests[request] = _Request(ordinal, run[0], set(run), now, late_at, size=size)
             wanted = ShardWanted(request, self._value_id, run[0], len(run))
-            self._fetcher.ask(self, ordinal, wanted)
+            usual = self._fetcher.ask(self, ordinal, wanted, size)
+            late_at = now + self._patience * usual
+            self._requests[request] = _Request(ordinal, run[0], set(run), now, late_at, size=size)
 
     def _arm(self) -> None:
         """Wake when the next source is late."""
@@ -267,9 +274,10 @@ class Gather:
 
     def _on_late(self) -> None:
         now = self._fetcher.kernel.now
-        for request in self._requests.values():
+        for number, request in self._requests.items():
             if not request.late and request.late_at <= now:
                 request.late = True
+                self._fetcher.late(number)
                 self._fetcher.reads.add(request.ordinal, request.size, now - request.started)
         self._ask()
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from distkv.coding.checksum import checksum, extend
 from distkv.coding.codec import CodingError
-from distkv.data.choose import Measurements
+from distkv.data.arrivals import Arrivals
+from distkv.data.choose import LATE_MAX, Measurements
 from distkv.data.gather import Gather, ShardsGone, decoder
 from distkv.data.memory import MemoryBudget
 from distkv.data.messages import Found, ShardGiven, ShardWanted
@@ -23,6 +24,10 @@ TRIES = 3
 """How often the same record may be found short of shards before the read gives up."""
 
 RETRY_SECONDS = 0.05
+AHEAD_SECONDS = 0.5
+"""With pieces under way that take longer, nothing is asked for ahead of what is needed next."""
+LATE_WAITS = 2
+"""So many times the average wait for a piece is too long."""
 
 
 class Reader:
@@ -56,6 +61,7 @@ class Reader:
         self._peers = peers
         self._budget = budget
         self._request = 0
+        self._arrivals = Arrivals()
         self._open: dict[int, tuple[Gather, int]] = {}
 
     # -- gather.Fetcher
@@ -79,10 +85,17 @@ class Reader:
             self.on_short(value_id)
         return found
 
-    def ask(self, gather: Gather, ordinal: int, wanted: ShardWanted) -> None:
+    def ask(self, gather: Gather, ordinal: int, wanted: ShardWanted, size: int) -> float:
         """See gather.Fetcher."""
         self._open[wanted.request] = (gather, ordinal)
+        self._arrivals.asked(self.kernel.now, wanted.request, size)
         self._sender.send(Addressed(ordinal, stream_of(wanted.value_id), wanted))
+        waits = min(LATE_MAX, LATE_WAITS * self._arrivals.wait())
+        return max(self.reads.late_after(ordinal, size), waits)
+
+    def crowded(self) -> bool:
+        """See gather.Fetcher."""
+        return self._arrivals.wait() > AHEAD_SECONDS
 
     def new_request(self) -> int:
         """See gather.Fetcher."""
@@ -97,14 +110,20 @@ class Reader:
         if self.on_doubt is not None:
             self.on_doubt(member, kind, f"stripe {given.stripe} of a value it was asked for")
 
+    def late(self, request: int) -> None:
+        """See gather.Fetcher."""
+        self._arrivals.ended(request)
+
     def forget(self, request: int) -> None:
         """See gather.Fetcher."""
         self._open.pop(request, None)
+        self._arrivals.ended(request)
 
     # -- what arrives
 
     def on_given(self, sender: Member, given: ShardGiven) -> None:
         """A piece, or word that it is gone."""
+        self._arrivals.arrived(self.kernel.now, len(given.piece))
         found = self._open.get(given.request)
         if found is not None and found[1] == sender.ordinal:
             found[0].on_given(given)
