@@ -47,6 +47,10 @@ class Reader:
         self.kernel = kernel
         self.own = own.ordinal
         self.reads = Measurements()
+        self.hedged = 0
+        """Requests that took too long, so that others were asked; since the start."""
+        self.fetched_bytes = 0
+        """Of pieces of others, since the start."""
         self.on_short: Callable[[ValueId], None] | None = None
         """A read missed the own shard of a value: repair it first."""
         self.on_lost: Callable[[ValueId, int, int], None] | None = None
@@ -112,6 +116,7 @@ class Reader:
 
     def late(self, request: int) -> None:
         """See gather.Fetcher."""
+        self.hedged += 1
         self._arrivals.ended(request)
 
     def forget(self, request: int) -> None:
@@ -123,6 +128,7 @@ class Reader:
 
     def on_given(self, sender: Member, given: ShardGiven) -> None:
         """A piece, or word that it is gone."""
+        self.fetched_bytes += len(given.piece)
         self._arrivals.arrived(self.kernel.now, len(given.piece))
         found = self._open.get(given.request)
         if found is not None and found[1] == sender.ordinal:
@@ -133,6 +139,11 @@ class Reader:
         gathers = {id(g): g for g, asked in list(self._open.values()) if asked == ordinal}
         for gather in gathers.values():
             gather.lost(ordinal)
+
+    @property
+    def under_way(self) -> int:
+        """Bytes that were asked for and have not come."""
+        return self._arrivals.under_way
 
     # -- reads
 

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from distkv.api.process import resident_bytes
+from distkv.runtime.data_metrics import data_metrics
 from distkv.runtime.driver import Driver
 from distkv.runtime.healing_metrics import healing_metrics
 from distkv.transport.endpoint import Endpoint
@@ -77,6 +78,7 @@ class NodeCollector(Collector):
         )
         yield from _cluster(status.get("cluster_view"))
         if self._driver.member.seat is not None:
+            yield from data_metrics(self._driver.member.seat.data)
             yield from healing_metrics(self._driver.member.seat)
         yield self._suspicions()
         yield from self._peers()

@@ -72,3 +72,22 @@ def test_a_node_without_a_quorum_does_not_guess(cluster: Cluster) -> None:
     all_say(cluster, 2, 2, 2)
     cluster.kill(0, 1, 2)
     all_say(cluster, None, None, None)
+
+
+def test_metrics_tell_of_values_on_their_way(cluster: Cluster) -> None:
+    def number(node: Node, name: str) -> float:
+        for line in node.request("GET", "/metrics").body.decode().splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[-1])
+        raise AssertionError(f"{name} is not told")
+
+    value = os.urandom(1_000_000)
+    assert cluster.nodes[0].redis().set("key", value)
+    writer, reader = cluster.nodes[0], cluster.nodes[1]
+    assert number(writer, 'distkv_dispersals_total{data_shards="3"}') >= 1
+    assert number(writer, "distkv_dispersed_bytes_total") >= 5 / 3 * len(value)
+    before = number(reader, "distkv_gathered_bytes_total")
+    assert reader.redis().get("key") == value
+    assert number(reader, "distkv_gathered_bytes_total") - before >= 0.6 * len(value)
+    assert number(reader, "distkv_gathers_hedged_total") >= 0
+    wait_until(lambda: number(reader, "distkv_gathering_bytes") == 0, "all that was asked for")

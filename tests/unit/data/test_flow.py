@@ -230,6 +230,7 @@ def test_reads_that_wait_for_one_link_ask_nobody_else() -> None:
     needed = written.code.data_shards
     asked_once = 4 * len(value) * (needed - 1) / needed  # one of the shards lies here
     assert sum(map(len, pieces)) < 1.02 * asked_once
+    assert reader.under_way == 0
 
 
 def test_the_older_attempt_may_still_win() -> None:
