@@ -45,6 +45,7 @@ be taken for a slow link."""
 
 _LATE_MIN = 0.05
 LATE_MAX = 5.0
+"""Seconds after which a silent member is gone round, however long it usually takes."""
 _LATE_UNKNOWN = 1.0
 _LATE_UNKNOWN_RATE = 5e-7
 """Of a member not measured yet, seconds for each byte: going round it costs all the bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distkv.data.arrivals import GAP_SECONDS, Arrivals
+from distkv.data.arrivals import GAP_SECONDS, SLOWEST_RATE, Arrivals
 
 
 def steady(arrivals: Arrivals, rate: float, seconds: float, now: float = 0.0) -> float:
@@ -19,7 +19,7 @@ def steady(arrivals: Arrivals, rate: float, seconds: float, now: float = 0.0) ->
     return now
 
 
-@pytest.mark.parametrize("rate", [50_000.0, 1_250_000.0])
+@pytest.mark.parametrize("rate", [SLOWEST_RATE, 1_250_000.0])
 def test_what_is_under_way_waits_for_the_link(rate: float) -> None:
     arrivals = Arrivals()
     now = steady(arrivals, rate, 20.0)
@@ -47,6 +47,19 @@ def test_the_silence_of_one_member_is_not_the_rate_of_the_link() -> None:
     steady(arrivals, 1_000_000.0, 2000.0, now + 60.0)
     arrivals.asked(5000.0, 3, 1_000_000)
     assert arrivals.wait() == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_member_that_hangs_does_not_make_small_reads_wait_for_it() -> None:
+    """The storm's reads met their deadline: few bytes had come in the time of its silence."""
+    arrivals = Arrivals()
+    now = 0.0
+    for request in range(20):
+        arrivals.asked(now, request, 1000)
+        now += 5.0
+        arrivals.arrived(now, 1000)
+        arrivals.ended(request)
+    arrivals.asked(now, 99, 3000)
+    assert arrivals.wait() <= 3000 / SLOWEST_RATE
 
 
 def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
