@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from math import exp
 
+from distkv.data.choose import SLOWEST_LINK
+
 MEMORY_SECONDS = 5.0
 """Of time in which something was under way: what lies further back counts little."""
 GAP_SECONDS = 1.0
 """Longer silence is somebody's, not the link's: no more of it counts."""
-SLOWEST_RATE = 250_000
-"""Bytes per second of the slowest link (2 Mbit/s). What takes longer is not the link's doing: few
-bytes of a member that hangs must not make it look slow."""
 _SECONDS_PER_BYTE_UNKNOWN = 2e-6
 """Before anything arrived (4 Mbit/s): a slow link must not look like silence."""
 
@@ -53,7 +52,8 @@ class Arrivals:
         self.under_way -= self._sizes.pop(request, 0)
 
     def wait(self) -> float:
-        """Seconds that what is under way takes, on average (Little 1961)."""
+        """Seconds that what is under way takes, on average (Little 1961). Few bytes of a member
+        that hangs do not make the link slower than the slowest."""
         if not self._bytes:
             return self.under_way * _SECONDS_PER_BYTE_UNKNOWN
-        return self.under_way * min(self._seconds / self._bytes, 1 / SLOWEST_RATE)
+        return self.under_way * min(self._seconds / self._bytes, 1 / SLOWEST_LINK)

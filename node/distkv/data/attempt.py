@@ -72,6 +72,8 @@ class Attempt:
         self.stamp = stamp
         self.configuration = configuration
         self.started = self.crowded_at = now
+        """`crowded_at`: when more links than may be slow had bytes of it in line, at the last look
+        that found that."""
         self.measurable = source.finished
         """All bytes were there at the start, so the time to an acknowledgement says something."""
         self.targets: dict[int, Target] = {}

@@ -5,8 +5,8 @@ k_e sends fewer bytes, a smaller one leaves more stragglers behind. From running
 of every member (all are sent a shard whatever k_e is, and late acknowledgements count here,
 so all stay fresh) the time of the order statistic is computed as a mixture: for a time t,
 the chance that at least k_e + f members answered is a Poisson-binomial sum over the members'
-measured distributions (Hong 2013). The k_e with the least 99th percentile wins,
-as far as that is worth its bytes.
+measured distributions (Hong 2013). The k_e with the least 99th percentile wins, as far as
+that is worth its bytes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ _OUTLIER = 4.0
 """A time further off than so many deviations counts as that far: one stalled flush must not
 be taken for a slow link."""
 
+SLOWEST_LINK = 250_000
+"""Bytes per second (2 Mbit/s): what takes longer is not the link's doing."""
 _LATE_MIN = 0.05
 LATE_MAX = 5.0
 """Seconds after which a silent member is gone round, however long it usually takes."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from distkv.coding.layout import shard_bytes
 from distkv.core.configuration import Configuration
 from distkv.data.attempt import Attempt, State, Target
-from distkv.data.choose import Chooser, Measurements
+from distkv.data.choose import SLOWEST_LINK, Chooser, Measurements
 from distkv.data.messages import Refusal
 from distkv.data.ports import Dispersed
 from distkv.data.source import Source
@@ -26,9 +26,6 @@ from distkv.kernel import Future, Kernel, Timer
 WINDOW_BYTES = 4 << 20
 """Bytes of an upload that the members it waits for have not been sent yet, at most."""
 
-LINE_RATE = 250_000
-"""Bytes per second of the slowest link (2 Mbit/s): what stands in line for a member may take so
-long before it is silence. (A line moves by whole messages, of up to a megabyte.)"""
 LOOK_SECONDS = 0.25
 """How often, at least, lines in which bytes stand are looked at."""
 GOING_ROUND = 2.5
@@ -304,7 +301,8 @@ class Dispersal:
     def _step_down(self, attempt: Attempt) -> None:
         now = self._kernel.now
         hopeful, earliest, stale = 0, float("inf"), False
-        if self._look_at_lines(attempt):
+        size = self._shard_bytes(attempt)
+        if self._look_at_lines(attempt, size):
             earliest = now + LOOK_SECONDS
         for target in attempt.targets.values():
             if target.state is State.STORED:
@@ -312,7 +310,7 @@ class Dispersal:
             elif target.state is State.OUT:
                 stale |= target.refusal is Refusal.STALE
             else:
-                late = self._late_at(attempt, target)
+                late = self._late_at(target, size)
                 if late > now:
                     hopeful += 1
                     earliest = min(earliest, late)
@@ -345,24 +343,23 @@ class Dispersal:
             # now would not make them quicker. The deadline ends the wait.
             self._last_rung = True
 
-    def _late_at(self, attempt: Attempt, target: Target) -> float:
+    def _late_at(self, target: Target, size: int) -> float:
         """When the silence of `target` is long enough to go round it; never while it waits
         for bytes that the client has yet to send, nor for a value that nobody waits for."""
         if self._wanted:
             return float("inf")
         if target.state is State.SENDING and target.next >= len(self.source.stripes):
             return float("inf")
-        size = self._shard_bytes(attempt)
         usual = self._services.measurements.late_after(target.member.ordinal, size)
         return target.since + max(usual, target.patience)
 
-    def _look_at_lines(self, attempt: Attempt) -> bool:
+    def _look_at_lines(self, attempt: Attempt, size: int) -> bool:
         """Whose bytes still stand in line here. As long as those are more members than may be
         slow, the links are full: to go round some would add all the bytes again, so only a
         line that does not move is silence. Fewer are slow by themselves, and gone round once
-        that is quicker. False: nothing stands in line."""
+        that is quicker. `size`: bytes of a shard. False: nothing stands in line."""
+        now = self._kernel.now
         waiting: list[tuple[Target, bool, int]] = []
-        size = self._shard_bytes(attempt)
         for target in attempt.targets.values():
             target.patience = 0.0
             sending = target.state is State.SENDING
@@ -375,18 +372,16 @@ class Dispersal:
             if standing and (sending or gone < last):
                 waiting.append((target, moves, standing))
             elif moves:
-                target.since = self._kernel.now  # it has all of them since the last look
-        now = self._kernel.now
-        crowded = len(waiting) > attempt.configuration.failures
-        if crowded:
-            attempt.crowded_at = now
-        until = attempt.started + GOING_ROUND * (attempt.crowded_at - attempt.started)
+                target.since = now  # it has all of them since the last look
+        if len(waiting) > attempt.configuration.failures:
+            attempt.crowded_at, until = now, float("inf")
+        else:
+            until = attempt.started + GOING_ROUND * (attempt.crowded_at - attempt.started)
         for target, moves, standing in waiting:
-            if moves and (crowded or now < until):
+            if moves and now < until:
                 target.since = now
-            target.patience = standing / LINE_RATE
-            if not crowded:
-                target.patience = min(target.patience, max(0.0, until - target.since))
+            # A line moves by whole messages, of up to a megabyte.
+            target.patience = min(standing / SLOWEST_LINK, max(0.0, until - target.since))
         return bool(waiting)
 
     def _shard_bytes(self, attempt: Attempt) -> int:

@@ -50,7 +50,7 @@ class RestripeLimits:
     the rate and the network, and what was moved of it by then would be moved again."""
     slowest: float = 128 << 10
     """What was sent may stand in line for slow links and disks: a second for each so many
-    bytes, besides. (Not much longer: who has no seat yet drops a piece without a word.)"""
+    bytes, besides."""
     together: int = 4
     """Values under way at once: one alone would mostly wait for disks."""
     records_per_step: int = 256

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distkv.data.arrivals import GAP_SECONDS, SLOWEST_RATE, Arrivals
+from distkv.data.arrivals import GAP_SECONDS, Arrivals
+from distkv.data.choose import SLOWEST_LINK
 
 
 def steady(arrivals: Arrivals, rate: float, seconds: float, now: float = 0.0) -> float:
@@ -19,7 +20,7 @@ def steady(arrivals: Arrivals, rate: float, seconds: float, now: float = 0.0) ->
     return now
 
 
-@pytest.mark.parametrize("rate", [SLOWEST_RATE, 1_250_000.0])
+@pytest.mark.parametrize("rate", [SLOWEST_LINK, 1_250_000.0])
 def test_what_is_under_way_waits_for_the_link(rate: float) -> None:
     arrivals = Arrivals()
     now = steady(arrivals, rate, 20.0)
@@ -59,7 +60,7 @@ def test_a_member_that_hangs_does_not_make_small_reads_wait_for_it() -> None:
         arrivals.arrived(now, 1000)
         arrivals.ended(request)
     arrivals.asked(now, 99, 3000)
-    assert arrivals.wait() <= 3000 / SLOWEST_RATE
+    assert arrivals.wait() <= 3000 / SLOWEST_LINK
 
 
 def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
