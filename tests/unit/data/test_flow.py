@@ -144,6 +144,14 @@ def test_a_holder_whose_disk_is_lost_under_way_counts_no_more() -> None:
     assert (result.code.data_shards, len(result.holders)) == (2, 4)
 
 
+def measured() -> World:
+    """Every member took some small values, quickly."""
+    world = World()
+    for i in range(12):
+        world.write(b"small%d" % i, sample(2900, i))
+    return world
+
+
 def slow_links(world: World, rates: dict[int, float], shared: bool = False) -> None:
     """Links to these carry so many bytes per second, one message after the other; `shared`:
     each of them has one link, from all others."""
@@ -162,9 +170,7 @@ def slow_links(world: World, rates: dict[int, float], shared: bool = False) -> N
 
 def test_bytes_in_line_for_a_slow_link_are_not_taken_for_silence() -> None:
     """To go round it added all of them again: over 10 Mbit/s no value above some MB was stored."""
-    world = World()
-    for i in range(12):
-        world.write(b"small%d" % i, sample(2900, i))
+    world = measured()
     slow_links(world, dict.fromkeys(range(5), 100_000.0))
     world.capacity = 50_000
     sent = world.sent_bytes
@@ -177,9 +183,7 @@ def test_bytes_in_line_for_a_slow_link_are_not_taken_for_silence() -> None:
 def test_the_last_of_many_slow_links_are_waited_for() -> None:
     """Who is slower than the others by a third, with all bytes in line from the start, so that
     nobody looked for long: over 10 Mbit/s two of four writes were sent once more."""
-    world = World()
-    for i in range(12):
-        world.write(b"small%d" % i, sample(2900, i))
+    world = measured()
     slow_links(world, {1: 100_000.0, 2: 100_000.0, 3: 75_000.0, 4: 75_000.0})
     world.capacity = 2_000_000
     written = world.write(b"key", sample(3_000_000), seconds=60.0)
@@ -189,9 +193,7 @@ def test_the_last_of_many_slow_links_are_waited_for() -> None:
 
 @pytest.mark.parametrize("to", [(4,), (3, 4)])
 def test_as_many_slow_links_as_may_fail_are_gone_round(to: tuple[int, ...]) -> None:
-    world = World()
-    for i in range(12):
-        world.write(b"small%d" % i, sample(2900, i))
+    world = measured()
     slow_links(world, dict.fromkeys(to, 50_000.0))
     began = world.kernel.now
     written = world.write(b"key", sample(3_000_000), seconds=60.0)
@@ -200,9 +202,7 @@ def test_as_many_slow_links_as_may_fail_are_gone_round(to: tuple[int, ...]) -> N
 
 
 def test_a_link_that_carries_nothing_any_more_is_gone_round() -> None:
-    world = World()
-    for i in range(12):
-        world.write(b"small%d" % i, sample(2900, i))
+    world = measured()
     world.delay = lambda a, b, message: 1e9 if 4 in (a, b) else 0.001
     began = world.kernel.now
     written = world.write(b"key", sample(30_000))

@@ -18,6 +18,20 @@ CLUSTER = b"c" * 16
 HEALTHY = Greeting(True, True, False, 10_000, 0, 0, 0)
 
 
+def member_on(
+    engine: Engine, ordinal: int = 0, options: MemberOptions | None = None, seed: int = 1
+) -> Member:
+    """A member of the cluster on this directory, with room for all that it wants to send."""
+    return Member(
+        DirectoryIdentity(CLUSTER, 0, ordinal, 100 + ordinal, 1),
+        engine,
+        random.Random(seed),
+        options or MemberOptions(),
+        lambda ordinal, lane: 1 << 20,
+        lambda text: None,
+    )
+
+
 class Alone:
     """See the module."""
 
@@ -31,14 +45,7 @@ class Alone:
         founding = Founding(CLUSTER, "owner", 1, 0, ((0, 100),), 4096)
         self.engine.write([founding_row(founding)])
         self.now = 1000.0
-        self.member = Member(
-            DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
-            self.engine,
-            random.Random(seed),
-            options or MemberOptions(),
-            lambda ordinal, lane: 1 << 20,
-            lambda text: None,
-        )
+        self.member = member_on(self.engine, options=options, seed=seed)
         assert self.member.seat is not None
         self.seat: Seat = self.member.seat
         self.step(3.0)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
+from unit.member.alone import CLUSTER, member_on
 
 from distkv.errors import DiskFull, DistKVError, NoQuorum, ShuttingDown
-from distkv.member.identity import DirectoryIdentity, founding_row
-from distkv.member.member import Member
+from distkv.member.identity import founding_row
 from distkv.member.messages import Founding, Greeting
-from distkv.member.options import MemberOptions
 from distkv.operations import Delete, Flush, Get, Operation, Put, Write
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Identity
 
-CLUSTER = b"c" * 16
 FOUNDERS = tuple((ordinal, 100 + ordinal) for ordinal in range(5))
 WRITE = Write((Delete(b"key"),))
 
@@ -31,14 +27,7 @@ class Lone:
         engine = MemoryEngine()
         engine.write([founding_row(Founding(CLUSTER, "owner", 3, 2, FOUNDERS, 4096))])
         self.now = 1000.0
-        self.member = Member(
-            DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
-            engine,
-            random.Random(1),
-            MemberOptions(),
-            lambda ordinal, lane: 1 << 20,
-            lambda text: None,
-        )
+        self.member = member_on(engine)
         assert self.member.seat is not None
         self.seat = self.member.seat
         self.seat.machine.formed = True
@@ -192,14 +181,7 @@ def test_what_probes_ask_is_what_the_status_says(closing: bool) -> None:
 
 
 def test_what_probes_ask_of_a_node_without_a_cluster() -> None:
-    member = Member(
-        DirectoryIdentity(CLUSTER, 0, 0, 100, 1),
-        MemoryEngine(),
-        random.Random(1),
-        MemberOptions(),
-        lambda ordinal, lane: 1 << 20,
-        lambda text: None,
-    )
+    member = member_on(MemoryEngine())
     health, status = member.health(), member.status()
     assert health == {name: status[name] for name in ("serving", "state", "detail")}
     assert health["serving"] is False

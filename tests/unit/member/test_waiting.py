@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import random
+from unit.member.alone import CLUSTER, member_on
 
 from distkv.coding.checksum import checksum
 from distkv.data.messages import Code, Refusal, ShardPiece, ShardRefused
 from distkv.ids import Ballot, ValueId
-from distkv.member.identity import DirectoryIdentity
-from distkv.member.member import Member
-from distkv.member.options import MemberOptions
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Identity
-
-CLUSTER = b"c" * 16
 
 
 def test_a_member_without_a_seat_refuses_pieces() -> None:
     """Its silence held every write up until it was gone round (full world 6835266)."""
-    member = Member(
-        DirectoryIdentity(CLUSTER, 0, 3, 103, 1),
-        MemoryEngine(),
-        random.Random(1),
-        MemberOptions(),
-        lambda ordinal, lane: 1 << 20,
-        lambda text: None,
-    )
+    member = member_on(MemoryEngine(), ordinal=3)
     assert member.seat is None
     coordinator = Identity(CLUSTER, 1, 0, 100, 1)
     value_id = ValueId(100, 1, 7)
