@@ -108,6 +108,23 @@ class RespDoor:
         return int(await self._call(b"INCR", key))
 
 
+async def _once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a request once.
+
+    By itself aiohttp sends a PUT or DELETE again when its connection breaks, new connection or
+    not. A node that is killed has perhaps done the first, and refuses the connection of the
+    second: what may have happened would be entered as what surely has not.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientError(f"broken: {error}") from error
+
+
 class HttpDoor:
     """The same over HTTP, where a version can be a condition."""
 
@@ -117,9 +134,9 @@ class HttpDoor:
 
     async def connect(self) -> None:
         if self._session is None:
-            # Retries of the library's own would be applied twice, so each connection is new.
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(force_close=True),
+                middlewares=(_once,),
                 timeout=aiohttp.ClientTimeout(total=None),
             )
 
