@@ -152,6 +152,12 @@ class DataPlane:
         self.losses.load()
         self.restriper.layout_changed()
 
+    def rows_mended(self) -> None:
+        """Records or names that could not be read can be now: whoever looked passed them over."""
+        self.restriper.layout_changed()
+        if self.repairer.missing:
+            self.repairer.hurry()
+
     def start(self) -> None:
         """Begin what runs in the background: the node serves from here on."""
         self.repairer.start()

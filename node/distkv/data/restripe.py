@@ -136,7 +136,7 @@ class Restriper:
             self._woken.set_result(None)
 
     def layout_changed(self) -> None:
-        """Members or layout are others now, or the applied state jumped."""
+        """Members or layout are others now, or the state jumped, or more of it is readable."""
         self.census.restart()
         self._woken.set_result(None)
 

@@ -329,6 +329,11 @@ class Machine:
         )
         return head
 
+    @property
+    def drained(self) -> int:
+        """The slot whose state the engine holds once all that was drained is written."""
+        return self._drained
+
     def drain_outcomes(self) -> list[Outcome]:
         """Commands decided since the last drain, in log order."""
         outcomes, self._outcomes = self._outcomes, []

@@ -1,10 +1,11 @@
 """Rotten rows of a running node that are not shards: metadata, and the log.
 
 What the process remembers is written again: the log, promises and identity are in memory
-whole, and so are most small rows. If a row of the replicated state is not remembered, the
-state is taken anew from a peer, as a snapshot of a slot that is not below the own one; while
-it is on its way this node applies nothing, so it never goes back in time. It votes and accepts
-as before: what it promised and accepted did not rot, or it could not run at all.
+whole, and so are most small rows. Rows of the replicated state that are not remembered are
+asked of all peers (`row_exchange`). By turns with that, for what they cannot give, the state is
+taken anew from one of them, as a snapshot of a slot that is not below the own one; while it is
+on its way this node applies nothing, so it never goes back in time. It votes and accepts as
+before: what it promised and accepted did not rot, or it could not run at all.
 
 A read that meets a rotten row waits for that; an entry that would need one is not applied.
 """
@@ -19,34 +20,52 @@ from distkv.kernel import Future, TimedOut
 from distkv.machine.records import encode_record
 from distkv.machine.snapshot import TABLES
 from distkv.member.identity import own_row
-from distkv.storage.base import CorruptRow, Engine, Put, StorageFull, Table
+from distkv.member.messages import RowsGiven
+from distkv.member.row_exchange import Row, RowExchange
+from distkv.storage.base import (
+    CorruptRow,
+    DeleteRange,
+    Engine,
+    Put,
+    StorageFull,
+    StorageOperation,
+    Table,
+)
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
 
 WAIT_SECONDS = 0.5
-"""Before another peer is asked for its state."""
+"""Before peers are asked again."""
 
 
 class Healer:
-    """One for each seat. `rotten`: rows of the state that wait to be replaced."""
+    """One for each seat. `rotten`: rows of the state that wait to be replaced, and the slot from
+    which on each is what it is now."""
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._engine: Engine = seat.owner.engine
-        self.rotten: dict[tuple[Table, bytes], None] = {}
+        self.rotten: dict[Row, int] = {}
+        self.exchange = RowExchange(seat)
         self._without: set[int] = set()
         """Peers that had no sound state to give, or an older one, since the first of these."""
+        self._givers: set[int] = set()
+        """Peers that have had a row sound that is rotten here, since then."""
         self.found: dict[str, int] = {}
         """Rotten rows met since the start, by table."""
         self.mended = 0
-        """Of those, written again from memory."""
+        """Of those, written again one by one."""
+        self.rows_taken = 0
+        """Of those, as a peer has them."""
         self.states_taken = 0
         """Times the whole state was taken anew from a peer."""
         self._healed: Future[None] = Future()
         self._stuck = False
         """The next entry to apply needs a rotten row."""
         self._next_ordinal = 0
+        self._states_next = False
+        """Rows were asked for last, and now it is a whole state's turn."""
         self._ask_at = 0.0
 
     @property
@@ -64,7 +83,9 @@ class Healer:
         elif table in TABLES:
             if not self.rotten:
                 self._without.clear()
-            self.rotten[table, key] = None
+                self._givers.clear()
+                self._states_next = False
+            self.rotten[table, key] = self._seat.machine.drained
             self._ask_at = 0.0
         else:
             detail = f"row {key!r} of table {table.name} is damaged and nobody remembers it"
@@ -99,26 +120,66 @@ class Healer:
                 self.on_rot(rot.table, rot.key)
                 replica.held = self._stuck = (rot.table, rot.key) in self.rotten
 
-    # -- taking the state anew
+    # -- what peers have
 
     def poll(self, now: float) -> None:
-        """Ask the next peer that is up, until one gives its state."""
+        """Ask those that are up, until the rows or a whole state came."""
         seat = self._seat
-        if not self.rotten or seat.receiver.active:
+        if seat.receiver.active:
             return
         seat.replica.held = self._stuck  # a transfer that failed held it
-        if now < self._ask_at:
+        if not self.rotten or now < self._ask_at:
             return
         self._ask_at = now + WAIT_SECONDS
+        up = [m.ordinal for m in seat.machine.configuration.members if m != seat.member]
+        up = [ordinal for ordinal in up if ordinal in seat.owner.peers.up]
+        self._states_next = not self._states_next
+        if self._states_next and self.exchange.ask(up, self.rotten):
+            return
+        self._states_next = False
+        self._ask_for_state(up, now)
+
+    def _ask_for_state(self, up: list[int], now: float) -> None:
+        seat = self._seat
         if seat.replica.is_leader:
             successor = seat.best_successor()
             if successor is not None:
                 seat.replica.transfer(successor)
-        up = [m.ordinal for m in seat.machine.configuration.members if m != seat.member]
-        up = [ordinal for ordinal in up if ordinal in seat.owner.peers.up]
         if up:
             self._next_ordinal += 1
             seat.receiver.take_anew(up[self._next_ordinal % len(up)], now)
+
+    def on_given(self, ordinal: int, given: RowsGiven) -> None:
+        """A peer has rows that were asked for."""
+        if self.exchange.on_given(given, self.rotten):
+            self._givers.add(ordinal)
+            self._seat.owner.poke()
+
+    def turn_ended(self, changed: list[StorageOperation]) -> list[StorageOperation]:
+        """`changed`: rows that the log replaces in this turn. Returns those that peers gave."""
+        waited = len(self.rotten)
+        for operation in changed:
+            if isinstance(operation, DeleteRange):
+                table, start, end = operation
+                for row in [r for r in self.rotten if r[0] is table and start <= r[1] < end]:
+                    del self.rotten[row]
+            else:
+                self.rotten.pop((operation.table, operation.key), None)
+        mended = self.exchange.usable(self.rotten, self._seat.machine.drained)
+        for table, key, _ in mended:
+            del self.rotten[table, key]
+        self.rows_taken += len(mended)
+        if mended:  # the next ones, while this works
+            self._states_next, self._ask_at = False, 0.0
+        self.mended += waited - len(self.rotten)
+        if len(self.rotten) < waited:
+            self._stuck = False
+            if not self._seat.receiver.active:  # else `poll` looks at it when that has ended
+                self._seat.replica.held = False
+            if not self.rotten:
+                self._all_sound()
+                self._seat.data.rows_mended()
+        return [*mended]
 
     def installed(self) -> None:
         """The state was replaced by a peer's."""
@@ -126,8 +187,11 @@ class Healer:
         if self.rotten:
             self.states_taken += 1
             self.rotten.clear()
-            healed, self._healed = self._healed, Future()
-            healed.set_result(None)
+            self._all_sound()
+
+    def _all_sound(self) -> None:
+        healed, self._healed = self._healed, Future()
+        healed.set_result(None)
 
     async def wait(self, deadline: float) -> None:
         """Until the rows that are rotten now are sound. Raises `too_late` at the deadline."""
@@ -146,7 +210,7 @@ class Healer:
         """What a read is told that waited for a row until its deadline."""
         seat = self._seat
         others = {m.ordinal for m in seat.machine.configuration.members if m != seat.member}
-        if others <= self._without:
+        if others <= self._without - self._givers:
             return Corrupt(
                 "metadata on the disk of this node are damaged, and no node has a sound copy now"
             )

@@ -86,5 +86,6 @@ def scrub_of(seat: Seat) -> dict[str, object]:
         "rotten": dict(progress.rotten),
         "rotten_met": dict(healer.found),
         "mended": healer.mended + progress.mended,
+        "rows_taken": healer.rows_taken,
         "states_taken": healer.states_taken,
     }

@@ -9,11 +9,15 @@
 | NotLeader      | asked node  | coordinator | ask another: these commands were not proposed |
 | SnapshotWanted | joiner      | any peer | the piece after `cursor` of a metadata snapshot |
 | SnapshotPiece  | peer        | joiner   | rows of one consistent moment |
+| RowsWanted     | damaged     | any peer | these rows of the state are rotten here |
+| RowsGiven      | peer        | damaged  | those of them that are sound, and of which slot |
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from distkv.storage.base import Table
 
 
 class Greeting(NamedTuple):
@@ -108,6 +112,27 @@ class SnapshotPiece(NamedTuple):
     body: bytes
 
 
+class RowsWanted(NamedTuple):
+    """Rows of the state: (table, key)."""
+
+    rows: tuple[tuple[Table, bytes], ...]
+
+
+class RowsGiven(NamedTuple):
+    """Rows as they are in the state after `slot`: (table, key, row)."""
+
+    slot: int
+    rows: tuple[tuple[Table, bytes, bytes], ...]
+
+
 MemberMessage = (
-    Greeting | WentBack | Founding | Forward | NotLeader | SnapshotWanted | SnapshotPiece
+    Greeting
+    | WentBack
+    | Founding
+    | Forward
+    | NotLeader
+    | SnapshotWanted
+    | SnapshotPiece
+    | RowsWanted
+    | RowsGiven
 )

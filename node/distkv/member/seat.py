@@ -39,6 +39,8 @@ from distkv.member.messages import (
     Founding,
     Greeting,
     NotLeader,
+    RowsGiven,
+    RowsWanted,
     SnapshotPiece,
     SnapshotWanted,
 )
@@ -257,6 +259,10 @@ class Seat:
             self.server.on_wanted(peer.ordinal, message)  # type: ignore[arg-type]
         elif kind is SnapshotPiece:
             self.receiver.on_piece(peer.ordinal, message)  # type: ignore[arg-type]
+        elif kind is RowsWanted:
+            self.healer.exchange.on_wanted(peer.ordinal, message)  # type: ignore[arg-type]
+        elif kind is RowsGiven:
+            self.healer.on_given(peer.ordinal, message)  # type: ignore[arg-type]
 
     def meets(self, peer: Identity, greeting: Greeting) -> int:
         """0, or how many flushes of that directory were told once, more than it started with."""
@@ -351,7 +357,10 @@ class Seat:
 
     def turn_ended(self, out: Output) -> None:
         """Everything was decided: collect rows and acknowledgements of both planes."""
-        out.writes += self.machine.drain_writes()
+        rows = self.machine.drain_writes()
+        out.writes += rows
+        if self.healer.rotten:
+            out.writes += self.healer.turn_ended(rows)
         waiting = self.data.own_waiting
         drained = self.data.drain(out.number)
         if drained is NOTHING:

@@ -7,16 +7,23 @@ from distkv.member.messages import (
     Founding,
     Greeting,
     NotLeader,
+    RowsGiven,
+    RowsWanted,
     SnapshotPiece,
     SnapshotWanted,
     WentBack,
 )
+from distkv.storage.base import Table
 from distkv.wire import fields as f
 from distkv.wire.codec import register
 
 _COUNT = f.optional_slot
 """A number, or -1 if it is not known."""
 _PAIR = f.tuple_of(lambda *items: items, f.integer(0, 255), f.number)
+
+_TABLE = f.one_of(Table)
+_ROW_KEY = f.blob_to(4096 + 64)
+"""A user's key, perhaps behind a time."""
 
 
 def register_messages() -> None:
@@ -47,3 +54,6 @@ def register_messages() -> None:
     register(68, SnapshotWanted, f.number, f.number)
     register(69, SnapshotPiece, f.number, f.number, f.number, f.boolean, f.blob)
     register(70, WentBack, f.number, f.number)
+    register(71, RowsWanted, f.array_of(f.tuple_of(lambda *row: row, _TABLE, _ROW_KEY)))
+    given = f.tuple_of(lambda *row: row, _TABLE, _ROW_KEY, f.blob)
+    register(72, RowsGiven, f.number, f.array_of(given))

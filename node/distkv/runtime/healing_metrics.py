@@ -71,6 +71,9 @@ def _scrub(scrub: object) -> Iterator[Metric]:
             rotten.add_metric([found, table], count)
     yield rotten
     yield CounterMetricFamily(
+        "distkv_rows_taken", "Damaged rows taken from a peer.", value=scrub["rows_taken"]
+    )
+    yield CounterMetricFamily(
         "distkv_states_taken", "Times a damaged state was taken anew.", value=scrub["states_taken"]
     )
 

@@ -338,6 +338,7 @@ class World:
         self.hosts.pop()
         self.wiped = [o for o in self.wiped if o != ordinal]
         self.rotten = [o for o in self.rotten if o != ordinal]
+        self.restoring.removed(host)
 
     def halted(self, host: Host, why: str, pause: float = 1.0) -> None:
         """The process ended by itself; something starts it again."""

@@ -96,6 +96,10 @@ class Restoring:
             row is not None and _PEER.unpack(row)[4] > batches for row in rows
         )
 
+    def removed(self, host: Host) -> None:
+        """Its disk is gone for good: nobody need be told."""
+        self.restored = [other for other in self.restored if other is not host]
+
     def halts(self, host: Host) -> bool:
         """It was told that it went back in time; False: it did not, or has been wiped since."""
         if host not in self.restored:

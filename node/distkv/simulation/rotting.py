@@ -1,12 +1,13 @@
 """Bit rot in what is not a shard: records, names, and chosen entries of the log.
 
 Nothing of the promise is used up by it while a peer's state is whole: it, or the node itself,
-has what it takes to mend it. A state is replaced whole, so once every node has damaged rows,
-others on each, nobody can give one (world 185: two nodes). That is beyond what is promised,
-and is left out here; and so are layouts with f = 0, where one node may be the only one that has
-a state as new (world 8016: 1+1, the other was behind what the log still held). An entry that is
-accepted and not known to be chosen is another matter: a node that lost one must not vote, which
-is `tests/unit/core/test_damaged_log.py`.
+has what it takes to mend it. Nodes that are all damaged, each elsewhere, give each other rows,
+but only of slots that both have applied: one that cannot apply its next entry needs a whole state,
+which nobody may have then (world 185: two nodes, before there were rows). That is beyond what is
+promised, and is left out here; and so are layouts with f = 0, where one node may be the only one
+that has a state as new (world 8016: 1+1, the other was behind what the log still held). An entry
+that is accepted and not known to be chosen is another matter: a node that lost one must not vote,
+which is `tests/unit/core/test_damaged_log.py`.
 """
 
 from __future__ import annotations

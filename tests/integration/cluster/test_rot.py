@@ -157,7 +157,7 @@ def test_metadata_that_nobody_remembers_come_from_a_peer(scrubbed: Cluster) -> N
     scrubbed.start(victim)
     scrubbed.wait_serving()
     load.check(node)
-    wait_until(lambda: metrics(node)["distkv_states_taken_total"] >= 1, "a peer's state")
+    wait_until(lambda: metrics(node)["distkv_rows_taken_total"] >= 1, "rows of a peer")
     wait_scrubbed(scrubbed)
     assert metrics(node)["distkv_rotten_rows_waiting"] == 0
     with Load(scrubbed, name="more") as more:

@@ -19,6 +19,7 @@ from distkv.member.identity import DirectoryIdentity, open_identity
 from distkv.member.output import Outgoing
 from distkv.member.reading import ReadServer
 from distkv.member.reads import ReadRounds
+from distkv.member.row_exchange import RowExchange
 from distkv.member.seat import Seat
 from distkv.member.writing import Writer
 from distkv.simulation import member_host
@@ -221,3 +222,14 @@ def acknowledged_when_proposed(patch: Patch) -> None:
         return result
 
     patch(Seat, "advance", advance)
+
+
+@mutation
+def rows_of_any_slot_taken(patch: Patch) -> None:
+    """A rotten row is replaced by a peer's of a state that is not the own one."""
+    original = RowExchange.usable
+    patch(
+        RowExchange,
+        "usable",
+        lambda self, rotten, _: original(self, dict.fromkeys(rotten, 0), 1 << 62),
+    )

@@ -128,6 +128,18 @@ def test_a_node_that_heard_late_does_not_take_what_is_old_for_young() -> None:
     assert broken(6_081_084, 1) == []
 
 
+def test_nodes_with_other_rotten_rows_each_mend_each_other() -> None:
+    """Seed that once failed: the only two that were up to date waited for each other's whole
+    state, and all others for one of them."""
+    assert broken(6_881_568, 1) == []
+
+
+def test_a_restored_disk_that_is_taken_away_is_not_waited_for() -> None:
+    """Seed that once failed, by mistake of the checker: its node left with the layout before it
+    was started again."""
+    assert broken(6_900_518, 1) == []
+
+
 @pytest.mark.parametrize("seed", [2_001_289, 2_002_096])
 def test_a_put_that_is_late_for_its_shards_is_refused(seed: int) -> None:
     """Seeds that once failed, by mistake of the checker: see test_checker."""
