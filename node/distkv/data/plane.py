@@ -155,7 +155,7 @@ class DataPlane:
     def rows_mended(self) -> None:
         """Records or names that could not be read can be now: whoever looked passed them over."""
         self.restriper.layout_changed()
-        if self.repairer.missing:
+        if self.repairer.missing != 0:
             self.repairer.hurry()
 
     def start(self) -> None:

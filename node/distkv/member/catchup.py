@@ -49,13 +49,14 @@ class SnapshotServer:
         """Answer with the piece, or with an empty one if it cannot be had here."""
         key = (ordinal, wanted.transfer)
         self._drop_idle()
-        source = self._source(key, wanted.piece)
+        source, piece = None, None
         try:
+            source = self._source(key, wanted.piece)
             piece = None if source is None else source.piece(wanted.piece)
         except CorruptRow as rot:
             self._seat.healer.met(rot)
-            self._sources.pop(key)[0].close()
-            piece = None
+            if source is not None:
+                self._sources.pop(key)[0].close()
         if source is None or piece is None:
             answer = SnapshotPiece(wanted.transfer, wanted.piece, 0, False, b"")
         else:
@@ -73,7 +74,12 @@ class SnapshotServer:
             return None
         if self._seat.healer.waiting:
             return None
-        source = SnapshotSource(self._seat.owner.engine.view())
+        view = self._seat.owner.engine.view()
+        try:
+            source = SnapshotSource(view)
+        except CorruptRow:
+            view.close()
+            raise
         self._sources[key] = (source, now)
         return source
 
@@ -107,6 +113,11 @@ class SnapshotReceiver:
     def active(self) -> bool:
         """A snapshot is on its way."""
         return self._peer >= 0
+
+    @property
+    def anew(self) -> bool:
+        """It is to replace a state that is damaged, not one that is behind."""
+        return self.active and self._anew
 
     def poll(self, now: float) -> None:
         """Begin, ask again, or take another peer."""

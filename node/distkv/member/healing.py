@@ -7,7 +7,11 @@ taken anew from one of them, as a snapshot of a slot that is not below the own o
 on its way this node applies nothing, so it never goes back in time. It votes and accepts as
 before: what it promised and accepted did not rot, or it could not run at all.
 
-A read that meets a rotten row waits for that; an entry that would need one is not applied.
+A single row does not always help: an engine whose block is damaged names a sound row next to it
+when it walks, and many rows one by one take longer than all of them at once. Then, too, the
+state is taken anew.
+
+A read that meets a rotten row waits for it; an entry that would need one is not applied.
 """
 
 from __future__ import annotations
@@ -18,10 +22,10 @@ from distkv.core.ready import Ready
 from distkv.errors import Corrupt, DeadlineExceeded, DistKVError
 from distkv.kernel import Future, TimedOut
 from distkv.machine.records import encode_record
-from distkv.machine.snapshot import TABLES
+from distkv.machine.snapshot import TABLES, slot_of
 from distkv.member.identity import own_row
 from distkv.member.messages import RowsGiven
-from distkv.member.row_exchange import Row, RowExchange
+from distkv.member.row_exchange import NEVER, Row, RowExchange
 from distkv.storage.base import (
     CorruptRow,
     DeleteRange,
@@ -37,17 +41,26 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 0.5
 """Before peers are asked again."""
+MANY = 16
+"""So many rows are met without a pause of CALM_SECONDS: now a whole state is asked for, too."""
+CALM_SECONDS = 10.0
+SETTLE_SECONDS = 1.0
+"""Somebody may still speak of a row that was mended so short a time ago."""
+MENDED_MAX = 4096
 
 
 class Healer:
     """One for each seat. `rotten`: rows of the state that wait to be replaced, and the slot from
-    which on each is what it is now."""
+    which on each is what it is now; NEVER if no row of a peer will do."""
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._engine: Engine = seat.owner.engine
         self.rotten: dict[Row, int] = {}
         self.exchange = RowExchange(seat)
+        self._mended_at: dict[Row, float] = {}
+        """Rows that were mended since the last whole state: met again, they are not what is
+        damaged."""
         self._without: set[int] = set()
         """Peers that had no sound state to give, or an older one, since the first of these."""
         self._givers: set[int] = set()
@@ -60,13 +73,17 @@ class Healer:
         """Of those, as a peer has them."""
         self.states_taken = 0
         """Times the whole state was taken anew from a peer."""
-        self._healed: Future[None] = Future()
+        self._fewer: Future[None] = Future()
+        """Done when less is rotten."""
         self._stuck = False
         """The next entry to apply needs a rotten row."""
         self._next_ordinal = 0
         self._states_next = False
         """Rows were asked for last, and now it is a whole state's turn."""
         self._ask_at = 0.0
+        self._met = 0
+        """Rows that had to be waited for, without a pause."""
+        self._met_at = float("-inf")
 
     @property
     def waiting(self) -> bool:
@@ -75,28 +92,60 @@ class Healer:
 
     def on_rot(self, table: Table, key: bytes) -> None:
         """A row fails its checksum. Idempotent while it waits to be replaced."""
-        if (table, key) in self.rotten:
+        row = (table, key)
+        if row in self.rotten:
             return
+        mended_at, sound = self._mended_at.get(row), False
+        if table in TABLES:
+            sound = self._is_sound(row)
+            if sound and mended_at is not None and self._now < mended_at + SETTLE_SECONDS:
+                return
         self.found[table.name] = self.found.get(table.name, 0) + 1
-        if self._from_memory(table, key):
+        if mended_at is None and not sound and self._from_memory(table, key):
             self.mended += 1
-        elif table in TABLES:
-            if not self.rotten:
-                self._without.clear()
-                self._givers.clear()
-                self._states_next = False
-            self.rotten[table, key] = self._seat.machine.drained
-            self._ask_at = 0.0
-        else:
+            self._note_mended(row)
+        elif table not in TABLES:
             detail = f"row {key!r} of table {table.name} is damaged and nobody remembers it"
             self._seat.owner.suspect("own disk", "rotten row", detail)
+        else:
+            alone = mended_at is None and not sound
+            self._wait_for(row, self._seat.machine.drained if alone else NEVER)
+
+    def _wait_for(self, row: Row, since: int) -> None:
+        if self._now > self._met_at + CALM_SECONDS:
+            self._met = 0
+        self._met += 1
+        self._met_at = self._now
+        if not self.rotten:
+            self._without.clear()
+            self._givers.clear()
+            self._states_next &= self._met > MANY
+        self.rotten[row] = since
+        self._ask_at = 0.0
+
+    @property
+    def _now(self) -> float:
+        return self._seat.kernel.now
+
+    def _is_sound(self, row: Row) -> bool:
+        try:
+            self._engine.get(*row)
+        except CorruptRow:
+            return False
+        return True
+
+    def _note_mended(self, row: Row) -> None:
+        if row[0] in TABLES:
+            if len(self._mended_at) >= MENDED_MAX:
+                self._mended_at.clear()
+            self._mended_at[row] = self._now
 
     def _from_memory(self, table: Table, key: bytes) -> bool:
         seat = self._seat
         if seat.replica.rewrite(table, key):
             return True
         row: bytes | None = None
-        if table is Table.RECORD:
+        if table is Table.RECORD and self._is_written():
             record = seat.machine.keyspace.records.remembered(key)
             row = None if record is None else encode_record(record)
         elif table is Table.META:
@@ -110,24 +159,36 @@ class Healer:
             return False
         return True
 
+    def _is_written(self) -> bool:
+        """Whether what was drained is in the engine: a batch may wait for space. What is
+        remembered is newer than the state there is then, and must not get into it."""
+        try:
+            return slot_of(self._engine) == self._seat.machine.drained
+        except CorruptRow:
+            return False
+
     def ready(self) -> Ready | None:
         """The replica's next output. An entry that needs a rotten row waits, unapplied."""
         replica = self._seat.replica
+        met: set[Row] = set()
         while True:
             try:
                 return replica.ready()
             except CorruptRow as rot:
-                self.on_rot(rot.table, rot.key)
-                replica.held = self._stuck = (rot.table, rot.key) in self.rotten
+                row = (rot.table, rot.key)
+                self.on_rot(*row)
+                if row in met and row not in self.rotten:
+                    self._wait_for(row, NEVER)  # it was mended, and that did not help
+                met.add(row)
+                replica.held = self._stuck = row in self.rotten
 
     # -- what peers have
 
     def poll(self, now: float) -> None:
         """Ask those that are up, until the rows or a whole state came."""
         seat = self._seat
-        if seat.receiver.active:
-            return
-        seat.replica.held = self._stuck  # a transfer that failed held it
+        if not seat.receiver.active:
+            seat.replica.held = self._stuck  # a transfer that failed held it
         if not self.rotten or now < self._ask_at:
             return
         self._ask_at = now + WAIT_SECONDS
@@ -137,7 +198,8 @@ class Healer:
         if self._states_next and self.exchange.ask(up, self.rotten):
             return
         self._states_next = False
-        self._ask_for_state(up, now)
+        if not seat.receiver.active:
+            self._ask_for_state(up, now)
 
     def _ask_for_state(self, up: list[int], now: float) -> None:
         seat = self._seat
@@ -151,56 +213,72 @@ class Healer:
 
     def on_given(self, ordinal: int, given: RowsGiven) -> None:
         """A peer has rows that were asked for."""
-        if self.exchange.on_given(given, self.rotten):
+        if self.exchange.on_given(ordinal, given, self.rotten):
             self._givers.add(ordinal)
             self._seat.owner.poke()
 
     def turn_ended(self, changed: list[StorageOperation]) -> list[StorageOperation]:
         """`changed`: rows that the log replaces in this turn. Returns those that peers gave."""
-        waited = len(self.rotten)
-        for operation in changed:
-            if isinstance(operation, DeleteRange):
-                table, start, end = operation
-                for row in [r for r in self.rotten if r[0] is table and start <= r[1] < end]:
-                    del self.rotten[row]
-            else:
-                self.rotten.pop((operation.table, operation.key), None)
-        mended = self.exchange.usable(self.rotten, self._seat.machine.drained)
-        for table, key, _ in mended:
+        gone = [row for operation in changed for row in self._changed_by(operation)]
+        for row in gone:
+            del self.rotten[row]
+        given = self.exchange.usable(self.rotten, self._seat.machine.drained)
+        for table, key, _ in given:
             del self.rotten[table, key]
-        self.rows_taken += len(mended)
-        if mended:  # the next ones, while this works
-            self._states_next, self._ask_at = False, 0.0
-        self.mended += waited - len(self.rotten)
-        if len(self.rotten) < waited:
-            self._stuck = False
-            if not self._seat.receiver.active:  # else `poll` looks at it when that has ended
-                self._seat.replica.held = False
-            if not self.rotten:
-                self._all_sound()
-                self._seat.data.rows_mended()
-        return [*mended]
+            gone.append((table, key))
+        self.rows_taken += len(given)
+        self.mended += len(gone)
+        if gone:
+            for row in gone:
+                self._note_mended(row)
+            if given and self._met <= MANY:  # the next ones, while this works
+                self._states_next, self._ask_at = False, 0.0
+            self._less_is_rotten()
+        return [*given]
+
+    def _changed_by(self, operation: StorageOperation) -> list[Row]:
+        if isinstance(operation, DeleteRange):
+            table, start, end = operation
+            found = [row for row in self.rotten if row[0] is table and start <= row[1] < end]
+        else:
+            found = [(operation.table, operation.key)]
+        return [row for row in found if self.rotten.get(row, NEVER) != NEVER]
+
+    def _less_is_rotten(self) -> None:
+        seat = self._seat
+        self._stuck = False
+        if not self.rotten and seat.receiver.anew:
+            seat.receiver.give_up()
+        if not seat.receiver.active:  # else `poll` looks at it when that has ended
+            seat.replica.held = False
+        seat.data.rows_mended()
+        self._wake()
 
     def installed(self) -> None:
         """The state was replaced by a peer's."""
         self._seat.replica.held = self._stuck = False
+        self._mended_at.clear()
+        self.exchange.forget()
         if self.rotten:
             self.states_taken += 1
             self.rotten.clear()
-            self._all_sound()
+            self._met = 0
+            self._wake()
 
-    def _all_sound(self) -> None:
-        healed, self._healed = self._healed, Future()
-        healed.set_result(None)
+    def _wake(self) -> None:
+        fewer, self._fewer = self._fewer, Future()
+        fewer.set_result(None)
 
-    async def wait(self, deadline: float) -> None:
-        """Until the rows that are rotten now are sound. Raises `too_late` at the deadline."""
-        if not self.rotten:
-            return
-        try:
-            await self._seat.kernel.within(deadline, self._healed)
-        except TimedOut:
-            raise self.too_late() from None
+    async def wait(self, row: Row, deadline: float) -> bool:
+        """Until it is sound; whether that took any waiting. Raises `too_late` at the deadline."""
+        waited = False
+        while row in self.rotten:
+            waited = True
+            try:
+                await self._seat.kernel.within(deadline, self._fewer)
+            except TimedOut:
+                raise self.too_late() from None
+        return waited
 
     def refused(self, ordinal: int) -> None:
         """This peer was asked for its state, and has none that would do."""

@@ -72,7 +72,6 @@ class ReadServer:
     async def _when_healed(self, operation: Read, deadline: float) -> object:
         """The own copy of a row was rotten: answer once it is mended."""
         while True:
-            await self._seat.healer.wait(deadline)
             again: Future[object] = Future()
             try:
                 self._answer(operation, deadline, again)
@@ -82,11 +81,13 @@ class ReadServer:
             return await again
 
     async def _mend(self, rot: CorruptRow, deadline: float) -> None:
-        """Have a row mended, and wait a moment. Raises `Healer.too_late` at the deadline."""
-        if self._seat.kernel.now >= deadline:
-            raise self._seat.healer.too_late() from rot
-        self._seat.healer.met(rot)
-        await self._seat.kernel.sleep(MEND_SECONDS)
+        """Have a row mended. Raises `Healer.too_late` at the deadline."""
+        seat, healer = self._seat, self._seat.healer
+        if seat.kernel.now >= deadline:
+            raise healer.too_late() from rot
+        healer.met(rot)
+        if not await healer.wait((rot.table, rot.key), deadline):
+            await seat.kernel.sleep(MEND_SECONDS)
 
     async def _record(self, key: bytes, deadline: float) -> Record | None:
         """The record of a key, once its row is sound."""
@@ -95,7 +96,6 @@ class ReadServer:
                 return self._seat.machine.record(key)
             except CorruptRow as rot:
                 await self._mend(rot, deadline)
-                await self._seat.healer.wait(deadline)
 
     def _answer(self, operation: Read, deadline: float, future: Future[object]) -> None:
         machine = self._seat.machine

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from distkv.errors import Corrupt, DeadlineExceeded, DistKVError
 from distkv.kernel import Future
 from distkv.machine.snapshot import SnapshotSource
-from distkv.member.messages import SnapshotPiece
-from distkv.member.row_exchange import ROWS_MAX
+from distkv.member.healing import MANY
+from distkv.member.messages import RowsGiven, SnapshotPiece
 from distkv.member.seat import Seat
-from distkv.operations import Get, Operation, Put, Value, Write
+from distkv.operations import Get, Operation, Put, Scan, Value, Write
 from distkv.simulation.full_world import CALM, World
 from distkv.simulation.member_host import Host
 from distkv.simulation.settled import Settlement
-from distkv.storage.base import CorruptRow, Table
+from distkv.storage.base import CorruptRow, DeleteRange, Table
 
 
 def world_of(geometry: tuple[int, int] = (3, 2)) -> World:
@@ -126,9 +129,99 @@ def rot_one_on_each(world: World) -> None:
         host.wake()
 
 
-def test_many_rows_come_one_after_the_other() -> None:
+def test_many_rows_that_are_met_one_by_one_come_with_a_whole_state() -> None:
     world = world_of()
-    count = 3 * ROWS_MAX
+    for i in range(200):
+        put(world, b"key%03d" % i, b"value")
+    host = restart(world, other_than_the_leader(world))
+    for i in range(200):
+        host.engine.rot(Table.RECORD, b"key%03d" % i)
+    page = ask(world, host.ordinal, Scan(b"", None, b"", 1000), 5.0)
+    assert len(page.keys) == 200  # type: ignore[attr-defined]
+    assert taken(host) == 1
+    assert rows_taken(host) <= MANY + 1
+
+
+def test_an_engine_that_names_a_sound_row_gets_a_whole_state() -> None:
+    """As RocksDB does when it walks over a damaged block: it names the last row before it."""
+    world = world_of()
+    for i in range(5):
+        put(world, b"key%d" % i, b"value")
+    host = restart(world, other_than_the_leader(world))
+    engine = host.engine
+    scan, write, damaged = engine.scan, engine.write, True
+
+    def broken_scan(table: Table, *arguments: Any) -> Any:
+        if damaged and table is Table.RECORD:
+            raise CorruptRow(Table.RECORD, b"key2")
+        return scan(table, *arguments)
+
+    def replacing(batch: Any) -> Any:
+        nonlocal damaged
+        damaged &= not any(isinstance(o, DeleteRange) and o.table is Table.RECORD for o in batch)
+        return write(batch)
+
+    engine.scan, engine.write = broken_scan, replacing  # type: ignore[method-assign]
+    page = ask(world, host.ordinal, Scan(b"", None, b"", 1000), 5.0)
+    assert len(page.keys) == 5  # type: ignore[attr-defined]
+    assert taken(host) == 1
+
+
+def test_a_read_waits_for_its_own_row_alone() -> None:
+    """Here another row is to be had from nobody: all others are damaged, too."""
+    world, host, seat = restarted_follower()
+    row = host.engine.keys(Table.STATE)[-1]
+    host.engine.rot(Table.STATE, row)
+    seat.healer.on_rot(Table.STATE, row)
+    for other in world.hosts:
+        other.member.seat.server._source = lambda key, piece: None  # type: ignore
+    host.engine.rot(Table.RECORD, b"key")
+    assert get(world, b"key", host.ordinal) == b"value"
+    assert seat.healer.waiting
+
+
+def test_a_state_is_not_taken_to_the_end_if_nothing_is_damaged_any_more() -> None:
+    world, host, seat = restarted_follower()
+    given: list[tuple[Any, Any]] = []
+    receive = seat.receive
+
+    def late(peer: Any, message: Any) -> None:
+        if isinstance(message, RowsGiven):
+            given.append((peer, message))
+        else:
+            receive(peer, message)
+
+    seat.receive = late  # type: ignore[method-assign]
+    for other in world.hosts:
+        other.member.seat.server._source = in_small_pieces(other)  # type: ignore
+    host.engine.rot(Table.RECORD, b"key")
+    seat.healer.on_rot(Table.RECORD, b"key")
+    host.wake()
+    assert world.run_until(lambda: seat.replica.held, 3.0)
+    for peer, message in given:
+        receive(peer, message)
+    host.wake()
+    assert world.run_until(lambda: not seat.healer.waiting, 1.0)
+    assert not seat.receiver.active
+    assert not seat.replica.held
+    assert (rows_taken(host), taken(host)) == (1, 0)
+
+
+def in_small_pieces(host: Host) -> Callable[..., SnapshotSource | None]:
+    original = host.member.seat.server._source  # type: ignore[union-attr]
+
+    def source(key: tuple[int, int], piece: int) -> SnapshotSource | None:
+        found = original(key, piece)
+        if found is not None:
+            found._piece_bytes = 1
+        return found
+
+    return source
+
+
+def test_rows_that_are_known_together_come_together() -> None:
+    world = world_of()
+    count = MANY
     for i in range(count):
         put(world, b"key%d" % i, b"value")
     host = restart(world, other_than_the_leader(world))
@@ -331,10 +424,11 @@ def test_a_row_counts_as_lost_only_if_no_peer_has_it(
     assert host.member is not None
     seat = host.member.seat
     assert seat is not None
+    host.engine.rot(Table.RECORD, b"key")
     seat.healer.on_rot(Table.RECORD, b"key")
     for ordinal in without:
         seat.healer.refused(ordinal)
-    waiting = seat.kernel.spawn(seat.healer.wait(world.now + 0.2))
+    waiting = seat.kernel.spawn(seat.healer.wait((Table.RECORD, b"key"), world.now + 0.2))
     host.wake()
     assert world.run_until(lambda: waiting.done, 1.0)
     assert type(waiting.error) is error

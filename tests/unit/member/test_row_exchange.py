@@ -5,12 +5,25 @@ from __future__ import annotations
 import pytest
 from unit.member.alone import Alone
 
-from distkv.member.messages import RowsGiven, RowsWanted
-from distkv.member.row_exchange import ROWS_MAX
-from distkv.storage.base import Delete, DeleteRange, Put, StorageOperation, Table
+from distkv.machine.rows import HEAD_ROW
+from distkv.machine.snapshot import slot_of
+from distkv.member.messages import RowsGiven, RowsWanted, SnapshotPiece, SnapshotWanted
+from distkv.member.row_exchange import NEVER, ROWS_MAX
+from distkv.member.seat import Seat
+from distkv.operations import Put as PutValue
+from distkv.operations import Write
+from distkv.storage.base import CorruptRow, Delete, DeleteRange, Put, StorageOperation, Table
 from distkv.storage.memory import MemoryEngine
 
 ROW = (Table.NAME, b"a")
+
+
+def rotten_seat() -> Seat:
+    engine = MemoryEngine()
+    seat = Alone(engine).seat
+    engine.write([Put(*ROW, b"key")])
+    engine.rot(*ROW)
+    return seat
 
 
 @pytest.mark.parametrize(
@@ -25,7 +38,7 @@ ROW = (Table.NAME, b"a")
 def test_a_row_is_right_from_when_its_rot_was_met(slot: int, taken_at: int | None) -> None:
     exchange = Alone().seat.healer.exchange
     rotten = {ROW: 5}
-    assert exchange.on_given(RowsGiven(slot, ((*ROW, b"key"),)), rotten)
+    assert exchange.on_given(1, RowsGiven(slot, ((*ROW, b"key"),)), rotten) is (slot >= 5)
     found = [(at, exchange.usable(rotten, at)) for at in (7, 8, 9, 10)]
     assert [(at, puts) for at, puts in found if puts] == (
         [] if taken_at is None else [(taken_at, [Put(*ROW, b"key")])]
@@ -34,10 +47,47 @@ def test_a_row_is_right_from_when_its_rot_was_met(slot: int, taken_at: int | Non
 
 def test_what_is_not_rotten_here_is_not_taken() -> None:
     exchange = Alone().seat.healer.exchange
-    assert not exchange.on_given(RowsGiven(5, ((*ROW, b"key"),)), {})
-    assert exchange.on_given(RowsGiven(5, ((*ROW, b"key"),)), {ROW: 5})
+    given = RowsGiven(5, ((*ROW, b"key"),))
+    assert not exchange.on_given(1, given, {})
+    assert not exchange.on_given(1, given, {ROW: NEVER})
+    assert exchange.on_given(1, given, {ROW: 5})
     assert exchange.usable({}, 7) == []
     assert exchange.usable({ROW: 5}, 7) == [], "it was mended meanwhile, and rotted again"
+
+
+@pytest.mark.parametrize("slots", [(9, 4), (9, 7), (7, 9), (7, 8, 9)])
+def test_of_several_answers_the_one_that_is_right_first_is_taken(slots: tuple[int, ...]) -> None:
+    """Of peers that lag, and of others that are ahead, of which one may be asked for ever."""
+    exchange = Alone().seat.healer.exchange
+    rotten = {ROW: 5}
+    for slot in slots:
+        exchange.on_given(slot, RowsGiven(slot, ((*ROW, b"%d" % slot),)), rotten)
+    right = min(slot for slot in slots if slot >= 5)
+    assert exchange.usable(rotten, right - 1) == []
+    assert exchange.usable(rotten, right) == [Put(*ROW, b"%d" % right)]
+
+
+def test_what_is_no_record_is_not_taken() -> None:
+    alone = Alone()
+    row = (Table.RECORD, b"a")
+    exchange = alone.seat.healer.exchange
+    for body in (b"", b"\x93\x01\x02\x03", b"\x01", b"\x9c" + 12 * b"\x02", b"\x91\x07"):
+        assert not exchange.on_given(1, RowsGiven(5, ((*row, body),)), {row: 5})
+    assert alone.member.suspicions.status()
+
+
+def test_what_nobody_has_does_not_stand_before_all_others() -> None:
+    alone = Alone()
+    sent: list[RowsWanted] = []
+    alone.member.send = lambda ordinal, message, stream=0: sent.append(message)  # type: ignore
+    rotten = {(Table.NAME, b"%03d" % i): 5 for i in range(ROWS_MAX + 10)}
+    rotten[Table.NAME, b"never"] = NEVER
+    rotten[Table.STATE, b"state"] = 5
+    for _ in range(2):
+        assert alone.seat.healer.exchange.ask([1], rotten)
+    assert {row for wanted in sent for row in wanted.rows} == {r for r in rotten if b"0" in r[1]}
+    assert not alone.seat.healer.exchange.ask([1], {(Table.NAME, b"never"): NEVER})
+    assert not alone.seat.healer.exchange.ask([], rotten)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +104,7 @@ def test_what_is_not_rotten_here_is_not_taken() -> None:
 def test_what_the_log_changed_is_not_put_back(
     changed: list[StorageOperation], left: list[StorageOperation]
 ) -> None:
-    seat = Alone().seat
+    seat = rotten_seat()
     healer, census = seat.healer, seat.data.restriper.census
     healer.on_rot(*ROW)
     census.known = True
@@ -68,11 +118,11 @@ def test_what_the_log_changed_is_not_put_back(
 
 
 def test_an_entry_that_waited_for_the_row_is_applied() -> None:
-    seat = Alone().seat
+    seat = rotten_seat()
     seat.healer.on_rot(*ROW)
     seat.healer._stuck = seat.replica.held = True
     seat.healer.on_given(1, RowsGiven(seat.healer.rotten[ROW], ((*ROW, b"key"),)))
-    waiting = seat.kernel.spawn(seat.healer.wait(seat.kernel.now + 9.0))
+    waiting = seat.kernel.spawn(seat.healer.wait(ROW, seat.kernel.now + 9.0))
     seat.kernel.run(seat.kernel.now)
     assert not waiting.done
     seat.healer.turn_ended([])
@@ -114,3 +164,71 @@ def test_an_answer_has_an_end() -> None:
     alone.engine.write([Put(Table.RECORD, key, bytes(100_000)) for key in keys])
     alone.seat.healer.exchange.on_wanted(1, wanted)
     assert [len(given.rows) for given in sent] == [ROWS_MAX, 3]
+
+
+def test_a_row_that_is_met_again_soon_was_met_before_it_was_mended() -> None:
+    seat = rotten_seat()
+    healer = seat.healer
+    healer.on_rot(*ROW)
+    healer.on_given(1, RowsGiven(healer.rotten[ROW], ((*ROW, b"key"),)))
+    seat.owner.engine.write(healer.turn_ended([]))
+    healer.on_rot(*ROW)
+    assert not healer.waiting
+    seat.kernel.now += 1.1
+    healer.on_rot(*ROW)
+    assert healer.rotten == {ROW: NEVER}, "it is sound, so something else is damaged"
+    assert healer.turn_ended([Put(*ROW, b"key")]) == []
+    assert healer.waiting
+
+
+class Blocked:
+    """A node of which a batch waits for space: the engine is a slot behind what was drained."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine()
+        alone = self.alone = Alone(self.engine)
+        self.seat = alone.seat
+        alone.until(lambda: self.seat.booted)
+        first = alone.member.execute(Write((PutValue(b"key", b"one"),)), alone.now + 9)
+        alone.until(lambda: first.done)
+        self.row = self.engine.get(Table.RECORD, b"key")
+        alone.member.execute(Write((PutValue(b"key", b"two"),)), alone.now + 9)
+        while True:
+            output = alone.member.turn(alone.now, int(alone.now * 1000))
+            alone.now += 0.025
+            if any(operation.table is Table.RECORD for operation in output.writes):
+                break
+            self.engine.write(output.writes)
+            self.engine.flush()
+            alone.member.flushed(output.number)
+        self.slot = slot_of(self.engine)
+        assert self.seat.machine.drained > self.slot
+
+
+def test_a_row_of_a_batch_that_waits_for_space_gets_into_no_older_state() -> None:
+    """Neither here, where an increment would be applied to it again, nor at a peer."""
+    blocked = Blocked()
+    engine, seat = blocked.engine, blocked.seat
+    engine.rot(Table.RECORD, b"key")
+    sent: list[object] = []
+    seat.owner.send = lambda ordinal, message, stream=0: sent.append(message)  # type: ignore[method-assign]
+    seat.healer.exchange.on_wanted(1, RowsWanted(((Table.RECORD, b"key"),)))
+    seat.healer.on_rot(Table.RECORD, b"key")
+    seat.healer.exchange.on_wanted(1, RowsWanted(((Table.RECORD, b"key"),)))
+    assert sent == []
+    assert slot_of(engine) == blocked.slot
+    with pytest.raises(CorruptRow):
+        engine.get(Table.RECORD, b"key")
+    assert seat.healer.rotten == {(Table.RECORD, b"key"): seat.machine.drained}
+
+
+def test_a_snapshot_is_not_begun_without_the_head_of_the_state() -> None:
+    engine = MemoryEngine()
+    alone = Alone(engine)
+    engine.rot(Table.STATE, HEAD_ROW)
+    sent: list[object] = []
+    alone.member.send = lambda ordinal, message, stream=0: sent.append(message)  # type: ignore[method-assign]
+    alone.seat.server.on_wanted(1, SnapshotWanted(7, 0))
+    alone.seat.healer.exchange.on_wanted(1, RowsWanted(((Table.NAME, b"a"),)))
+    assert sent == [SnapshotPiece(7, 0, 0, False, b"")]
+    assert (Table.STATE, HEAD_ROW) in alone.seat.healer.rotten
