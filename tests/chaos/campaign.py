@@ -24,6 +24,9 @@ ROUND_SECONDS_MAX = 300.0
 """What one fault, with the way back, may take before its clients go home."""
 
 
+REDRAWS = 2
+
+
 @dataclass
 class Result:
     """All that the report shows."""
@@ -103,13 +106,14 @@ class Campaign:
         plans: list[Plan] = []
         for name in names:
             plan = self._draw(name, plans)
+            for _ in range(REDRAWS if self._once else 0):  # here each of them counts
+                plan = plan or self._draw(name, plans)
             if plan is not None:
                 plans.append(plan)
         if not plans:
             return
         plans.sort(key=lambda plan: plan.takes_api)
-        marks = [self._begin(plan) for plan in plans]
-        time.sleep(max(self._random.uniform(*plan.hold) for plan in plans))
+        marks = self._begin_all(plans)
         hit = frozenset[int]().union(*(plan.hit for plan in plans))
         within = len(hit) <= self._lab.failures
         for plan, (began, proven, failed) in reversed(list(zip(plans, marks, strict=True))):
@@ -135,6 +139,21 @@ class Campaign:
             self._say(f"{self._clock()} not well after {' and '.join(names)}: {self._unsettled}")
         self._calm()
 
+    def _begin_all(self, plans: Sequence[Plan]) -> list[tuple[float, float | None, str]]:
+        """Returns when they have been held. What breaks it off undoes them: the lab is shared."""
+        begun: list[Plan] = []
+        marks = []
+        try:
+            for plan in plans:
+                begun.append(plan)
+                marks.append(self._begin(plan))
+            time.sleep(max(self._random.uniform(*plan.hold) for plan in plans))
+        except BaseException:
+            for plan in reversed(begun):
+                self._end(plan)
+            raise
+        return marks
+
     def _draw(self, name: str, others: Sequence[Plan]) -> Plan | None:
         hit = frozenset[int]().union(*(plan.hit for plan in others))
         usable = frozenset(self._lab.ordinals) - hit
@@ -144,7 +163,7 @@ class Campaign:
             return None
         try:
             plan = TABLE[name](self._lab, self._random, usable)
-        except (LabError, KeyError, IndexError) as error:
+        except (LabError, KeyError, IndexError, ValueError) as error:
             self._say(f"{self._clock()} {name} not drawn: {error}")
             return None
         return plan if len(plan.hit | hit) <= self._lab.failures else None

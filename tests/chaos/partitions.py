@@ -105,14 +105,6 @@ def prove_cut(
     return ""
 
 
-def prove_gateways_cut(lab: Lab) -> str:
-    """Empty if a gateway answers, and says that it reaches no member."""
-    target = f"{NAME}-gateway.{lab.space.name}.svc.cluster.local:{HTTP_PORT}"
-    if not lab.look("clients", "connect", [target])[target]:
-        return "the gateways are not ready any more"  # that is how they say it to the Service
-    return "a gateway is still in service"
-
-
 def prove_isolated(lab: Lab, namespace: str, pod: str, target: str) -> str:
     """Empty if a pod reaches a target no more."""
     try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from distkv.simulation.history import ANY, INFINITY, Call, Effect
 
 WRITES = ("put", "cas", "delete", "increment")
-LOSSES = ("DATALOST", "data_lost", "CORRUPT", "corrupt", "WRONG VALUE")
+LOSSES = ("DATALOST", "data_lost", "CORRUPT", "corrupt", "WRONG VALUE", "error")
 
 
 class Operation(NamedTuple):

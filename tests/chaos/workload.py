@@ -31,6 +31,8 @@ REGISTERS, COUNTERS = 10, 2
 OPERATIONS = (("put", 38), ("get", 34), ("cas", 12), ("delete", 6), ("increment", 10))
 CERTAIN = ("ERR", "BUSY", "TOOLARGE", "NOTFORMED", "NOQUORUM", "TIMEOUT", "DISKFULL", "SHUTDOWN")
 """Refusals that say: nothing was changed."""
+INTERNAL = "error"
+"""A bug of the store met the request, and it may have happened; HTTP's own code for it."""
 
 
 class Refused(Exception):
@@ -85,7 +87,7 @@ class RespDoor:
                 raise ConnectionResetError("closed by the other side")
             self._parser.feed(piece)
         if isinstance(reply, hiredis.ReplyError):
-            code = str(reply).split(" ", 1)[0]
+            code = INTERNAL if "internal error" in str(reply) else str(reply).split(" ", 1)[0]
             raise Refused(code, code in CERTAIN)
         return reply
 
@@ -108,7 +110,7 @@ class RespDoor:
         return int(await self._call(b"INCR", key))
 
 
-async def _once(
+async def send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     """Send a request once.
@@ -136,7 +138,7 @@ class HttpDoor:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(force_close=True),
-                middlewares=(_once,),
+                middlewares=(send_once,),
                 timeout=aiohttp.ClientTimeout(total=None),
             )
 

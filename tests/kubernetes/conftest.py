@@ -30,8 +30,8 @@ def running_cluster() -> Cluster | None:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     ours = recorded_provider(cluster_name()) is None
-    hack_kube("up", "--nodes", str(NODES))
     try:
+        hack_kube("up", "--nodes", str(NODES))
         found = running_cluster()
         assert found is not None
         yield found

@@ -117,16 +117,17 @@ def claims(space: Space) -> dict[str, str]:
 def test_two_operators_run_and_one_holds_the_lease(cluster: Cluster, operator: None) -> None:
     pods = cluster.items("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=distkv-operator")
     assert len(pods) == 2
-    lease = cluster.get("-n", SYSTEM, "lease", "distkv-operator")
-    holder = lease["spec"]["holderIdentity"]
+
+    def holder_now() -> str:
+        lease = cluster.get("-n", SYSTEM, "lease", "distkv-operator")
+        return str(lease["spec"].get("holderIdentity") or "")
+
+    cluster.wait("one to hold the lease", lambda: bool(holder_now()))
+    holder = holder_now()
     first = next(p for p in pods if holder.startswith(p["metadata"]["name"]))
     cluster.kubectl("-n", SYSTEM, "delete", "pod", first["metadata"]["name"], "--wait=false")
 
-    def taken_over() -> bool:
-        now = cluster.get("-n", SYSTEM, "lease", "distkv-operator")["spec"]["holderIdentity"]
-        return bool(now) and now != holder
-
-    cluster.wait("the other operator to take over", taken_over, 60)
+    cluster.wait("the other operator to take over", lambda: holder_now() not in ("", holder), 60)
 
 
 def test_a_cluster_from_nothing_is_tested_upgraded_and_rolled_back(helm: Helm, shop: Space) -> None:

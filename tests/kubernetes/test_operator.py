@@ -113,9 +113,9 @@ def test_children_deleted_or_edited_by_hand_come_back(store: Store) -> None:
     space.kubectl("delete", "pdb", "store")
     edit = json.dumps({"data": {"node.toml": "broken"}})
     space.kubectl("patch", "configmap", "store-config", "--type=merge", "-p", edit)
-    store.wait("the Service", lambda: store.uid("service", "store") != service, 20)
-    store.wait("the budget", lambda: store.uid("pdb", "store") != budget, 20)
-    store.wait("the file", lambda: space.get("configmap", "store-config")["data"] == wanted, 20)
+    store.wait("the Service", lambda: store.uid("service", "store") != service)
+    store.wait("the budget", lambda: store.uid("pdb", "store") != budget)
+    store.wait("the file", lambda: space.get("configmap", "store-config")["data"] == wanted)
 
 
 def test_a_pod_and_its_claim_deleted_are_refilled_even_if_the_operator_dies(
@@ -267,9 +267,10 @@ def test_without_its_operator_the_store_goes_on_and_can_be_deleted(
             cluster.wait("no operator", lambda: not operator.pods())
             Writer(store, "client", 3).finish()
             space.kubectl("delete", "dkv", "store", timeout=60)
-            cluster.wait("the pods to go", lambda: _names(space, "pods") == {"client"})
+            cluster.wait("the pods to go", lambda: _names(space, "pods") == {"client"}, 150)
             cluster.wait("the claims to go", lambda: not space.items("pvc"))
-            assert _names(space, "statefulsets,deployments,services,pdb,networkpolicies") == set()
+            kinds = "statefulsets,deployments,services,pdb,networkpolicies"
+            cluster.wait("all else to go", lambda: not _names(space, kinds))
         finally:
             operator.scale(1)
             operator.wait()

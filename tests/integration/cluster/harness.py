@@ -407,6 +407,15 @@ class Cluster:
 
         wait_until(whole, "all shards to be where they belong")
 
+    def wait_coded(self) -> None:
+        """Until no value has fewer data shards than the layout wants: one slow moment is enough
+        for that, and values younger than ten seconds are left so."""
+        self.wait_whole()
+        wait_until(
+            lambda: [s["under_coded"] for s in self.statuses().values()] == [0] * len(self.running),
+            "all values to be coded as the layout wants",
+        )
+
     def logs(self, lines: int = 60) -> str:
         """The last lines of every node."""
         parts = []

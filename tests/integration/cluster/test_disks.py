@@ -36,7 +36,8 @@ def test_a_wiped_node_waits_is_admitted_and_refills(cluster: Cluster) -> None:
         cluster.start(lost)
         node = cluster.nodes[lost]
         wait_until(
-            lambda: status_of(node)["state"] == "waiting to be admitted", "it to know its state"
+            lambda: (node.status() or {}).get("state") == "waiting to be admitted",
+            "it to know its state",
         )
         status = status_of(node)
         assert not status["serving"]
@@ -126,7 +127,9 @@ def test_a_full_disk_makes_one_node_read_only_and_no_more(small_disk: Path, rese
             ballast = small_disk / "ballast"
             with ballast.open("wb", buffering=0) as file:
                 _fill(file.fileno(), spare=reserve // 2)
-            wait_until(lambda: status_of(node)["disk_full"], "the node to see that it is full")
+            wait_until(
+                lambda: (node.status() or {}).get("disk_full"), "the node to see that it is full"
+            )
             assert status_of(node)["state"] == "read-only"
             assert not status_of(node)["serving"]
             with pytest.raises(redis.ResponseError, match=r"^DISKFULL.*another node"):
@@ -373,7 +376,9 @@ def test_a_node_is_killed_again_and_again_while_it_catches_up() -> None:
             goal = 10 + attempt * 40
             node = cluster.nodes[behind]
             wait_until(
-                lambda goal=goal, node=node: int(str(status_of(node).get("applied", 0))) >= goal,
+                lambda goal=goal, node=node: (
+                    int(str((node.status() or {}).get("applied", 0))) >= goal
+                ),
                 "it to get somewhere",
             )
             cluster.kill(behind)

@@ -50,6 +50,11 @@ def test_nodes_that_die_while_the_cluster_is_founded(unfounded: Cluster) -> None
     wait_until(lambda: cluster.leader_or_none() is not None, "a leader")
     with pytest.raises(redis.ResponseError, match=r"^NOTFORMED"):
         cluster.nodes[cluster.leader()].redis().set("x", "1")
+    # A leader needs three of them; one without a seat does not know its owner yet.
+    wait_until(
+        lambda: cluster.nodes[1].admin("GET", "/v1/admin/identity").json["founded"],
+        "node 1 to hear of it",
+    )
     stranger = {"cluster_id": cluster.id, "owner": "somebody else"}
     answer = cluster.nodes[1].admin("POST", "/v1/admin/formed", stranger)
     assert (answer.status, answer.json["error"]) == (403, "foreign_owner")

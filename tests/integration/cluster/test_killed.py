@@ -161,7 +161,7 @@ def test_a_leader_that_is_told_to_stop_hands_over(cluster: Cluster) -> None:
             before = load.count
             leader.process.terminate()
             assert leader.exit_code(30) == 0
-            wait_until(lambda before=before: load.count >= before + 20, "writes to go on", 10)
+            wait_until(lambda before=before: load.count >= before + 20, "writes to go on")
             cluster.start(leader.ordinal)
             cluster.wait_serving()
     unknown = [e for e in load.errors if "OUTCOMEUNKNOWN" in e or "NOQUORUM" in e]

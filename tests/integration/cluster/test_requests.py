@@ -77,6 +77,7 @@ def test_an_upload_that_is_broken_off_changes_nothing(shared: Cluster) -> None:
     connection.putheader("Content-Length", str(4 * MIB))
     connection.endheaders()
     connection.send(os.urandom(2 * MIB))
+    wait_until(lambda: (node.status() or {}).get("memory_in_flight"), "the upload to be under way")
     connection.close()
 
     def idle() -> bool:

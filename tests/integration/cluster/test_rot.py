@@ -209,7 +209,7 @@ def test_a_value_that_is_really_gone_is_called_lost_until_it_is_overwritten(
     client = scrubbed.nodes[3].redis()
     client.set("gone", b"x" * 50_000)
     client.set("inline", b"small")
-    scrubbed.wait_whole()
+    scrubbed.wait_coded()
     scrubbed.kill(0, 1, 2)
     for ordinal in (0, 1, 2):
         for key, place in live_rows(scrubbed.nodes[ordinal], Table.SHARD).items():

@@ -7,8 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import uvloop
+from chaos.workload import send_once
 from prometheus_client import CollectorRegistry
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from unit.api.fakestore import FakeStore
 
 from distkv.api.budget import MemoryBudget
@@ -21,6 +25,15 @@ from distkv.api.resp.server import RespServer
 from distkv.operations import Store
 
 SECONDS_MAX = 60.0
+ANSWER_SECONDS = 50.0
+NO_RETRY = Retry(NoBackoff(), 0)
+"""For redis-py: by itself it would ask again on a new connection, so a door that drops some
+would pass."""
+
+
+def session_of(base: str | None = None) -> aiohttp.ClientSession:
+    """An HTTP client that asks once, too."""
+    return aiohttp.ClientSession(base, middlewares=(send_once,))
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -94,17 +107,17 @@ class Raw:
         await self.writer.drain()
 
     async def expect(self, answer: bytes) -> None:
-        got = await asyncio.wait_for(self.reader.readexactly(len(answer)), 20)
+        got = await asyncio.wait_for(self.reader.readexactly(len(answer)), ANSWER_SECONDS)
         assert got == answer
 
     async def line(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readline(), 20)
+        return await asyncio.wait_for(self.reader.readline(), ANSWER_SECONDS)
 
     async def rest(self) -> bytes:
         """Everything until the other side closes."""
         data = b""
         with contextlib.suppress(ConnectionError):
-            while piece := await asyncio.wait_for(self.reader.read(65536), 20):
+            while piece := await asyncio.wait_for(self.reader.read(65536), ANSWER_SECONDS):
                 data += piece
         return data
 

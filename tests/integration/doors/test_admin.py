@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import aiohttp
-from integration.doors.support import FakeStore, http_door, run
+from integration.doors.support import FakeStore, http_door, run, session_of
 
 from distkv.api.http.admin import AdminCall, AdminRouter
 from distkv.api.http.message import HttpError
@@ -34,7 +33,7 @@ def test_routes_behind_a_token() -> None:
         router.add("POST", "/v1/admin/bug", lambda call: 1 // 0)
         async with (
             http_door(FakeStore(), router=router) as door,
-            aiohttp.ClientSession(f"http://127.0.0.1:{door.port}") as session,
+            session_of(f"http://127.0.0.1:{door.port}") as session,
         ):
 
             async def call(method: str, path: str, token: str | None, **options: Any) -> Any:
@@ -74,7 +73,7 @@ def test_without_a_token_everything_is_refused() -> None:
         router.add("GET", "/v1/admin/status", lambda _: {})
         async with (
             http_door(FakeStore(), router=router) as door,
-            aiohttp.ClientSession() as session,
+            session_of() as session,
         ):
             url = f"http://127.0.0.1:{door.port}/v1/admin/status"
             async with session.get(url, headers={"X-DistKV-Token": ""}) as response:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import redis.asyncio as redis
-from integration.doors.support import FakeStore, run, until
+from integration.doors.support import NO_RETRY, FakeStore, run, session_of, until
 
 from distkv.api.link.server import LinkServer
 from distkv.api.options import LinkOptions
@@ -28,14 +29,23 @@ def free_port() -> int:
         return port
 
 
-async def start(directory: Path, document: dict[str, Any]) -> asyncio.subprocess.Process:
+@contextlib.asynccontextmanager
+async def started(
+    directory: Path, document: dict[str, Any]
+) -> AsyncIterator[asyncio.subprocess.Process]:
     config = directory / "gateway.json"
     config.write_text(json.dumps(document))
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "distkv", "gateway", "--config", str(config)),
         stderr=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT / "node"), "PATH": ""},
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def configuration(link: int, resp: int, http: int, token: Path | None) -> dict[str, Any]:
@@ -58,30 +68,30 @@ def test_doors_metrics_and_a_clean_stop(tmp_path: Path) -> None:
         link = LinkServer(store, LinkOptions(token="secret"))
         await link.start()
         resp, http = free_port(), free_port()
-        process = await start(tmp_path, configuration(link.port, resp, http, token))
-        assert process.stderr is not None
-        while b"up, RESP on port" not in (line := await process.stderr.readline()):
-            assert line, "the gateway ended"
-        await until(lambda: bool(link.connections))
-        client: Any = redis.Redis(port=resp)
-        assert await client.set("k", b"v" * 300_000)
-        assert await client.get("k") == b"v" * 300_000
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{http}") as session:
-            async with session.get("/v1/kv/k") as response:
-                assert await response.read() == b"v" * 300_000
-            async with session.get("/readyz") as response:
-                assert response.status == 200
-            async with session.get("/metrics") as response:
-                text = await response.text()
-            for name in ("gateway_node_serving", "gateway_retries", "resident_bytes"):
-                assert f"distkv_{name}" in text
-        assert 'request="set"' in text
-        while b"resources: memory" not in (line := await process.stderr.readline()):
-            assert line, "the gateway ended"
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
-        await client.aclose()
-        await link.close()
+        async with started(tmp_path, configuration(link.port, resp, http, token)) as process:
+            assert process.stderr is not None
+            while b"up, RESP on port" not in (line := await process.stderr.readline()):
+                assert line, "the gateway ended"
+            await until(lambda: bool(link.connections))
+            client: Any = redis.Redis(port=resp, retry=NO_RETRY)
+            assert await client.set("k", b"v" * 300_000)
+            assert await client.get("k") == b"v" * 300_000
+            async with session_of(f"http://127.0.0.1:{http}") as session:
+                async with session.get("/v1/kv/k") as response:
+                    assert await response.read() == b"v" * 300_000
+                async with session.get("/readyz") as response:
+                    assert response.status == 200
+                async with session.get("/metrics") as response:
+                    text = await response.text()
+                for name in ("gateway_node_serving", "gateway_retries", "resident_bytes"):
+                    assert f"distkv_{name}" in text
+            assert 'request="set"' in text
+            while b"resources: memory" not in (line := await process.stderr.readline()):
+                assert line, "the gateway ended"
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+            await client.aclose()
+            await link.close()
 
     run(body)
 
@@ -95,10 +105,10 @@ def test_a_taken_port_is_named(tmp_path: Path, field: str) -> None:
             ports = {"resp": free_port(), "http": free_port()}
             ports[field] = taken.getsockname()[1]
             document = configuration(1, ports["resp"], ports["http"], None)
-            process = await start(tmp_path, document)
-            _, errors = await process.communicate()
-            assert process.returncode == 5
-            assert f"listen.{field} = 127.0.0.1:{ports[field]}".encode() in errors
+            async with started(tmp_path, document) as process:
+                _, errors = await process.communicate()
+                assert process.returncode == 5
+                assert f"listen.{field} = 127.0.0.1:{ports[field]}".encode() in errors
 
     run(body)
 
@@ -106,9 +116,9 @@ def test_a_taken_port_is_named(tmp_path: Path, field: str) -> None:
 def test_a_token_file_that_is_missing_is_named(tmp_path: Path) -> None:
     async def body() -> None:
         document = configuration(1, free_port(), free_port(), tmp_path / "nothing")
-        process = await start(tmp_path, document)
-        _, errors = await process.communicate()
-        assert process.returncode not in (0, None)
-        assert b"gateway.token_file" in errors
+        async with started(tmp_path, document) as process:
+            _, errors = await process.communicate()
+            assert process.returncode not in (0, None)
+            assert b"gateway.token_file" in errors
 
     run(body)

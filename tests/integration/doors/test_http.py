@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from integration.doors.support import FakeStore, Raw, http_door, run, until
+from integration.doors.support import FakeStore, Raw, http_door, run, session_of, until
 from prometheus_client.parser import text_string_to_metric_families
 from unit.api.fakestore import Row
 from yarl import URL
@@ -42,7 +42,7 @@ def with_client(test: Test, limits: Limits | None = None) -> None:
     async def body() -> None:
         store = FakeStore()
         store.info["serving"] = True
-        async with http_door(store, limits) as door, aiohttp.ClientSession() as session:
+        async with http_door(store, limits) as door, session_of() as session:
             await test(Client(session, door.port), store, door)
         await until(lambda: all(download.closed for download in store.downloads))
         assert not store.open_uploads()
@@ -419,7 +419,7 @@ def test_too_many_connections_and_stalled_ones() -> None:
 
 
 def test_memory_stays_bounded_with_256_clients_of_a_mebibyte() -> None:
-    limits = Limits(memory_in_flight_max=16 * MIB)
+    limits = Limits(memory_in_flight_max=16 * MIB, request_seconds=50)
 
     async def test(call: Client, store: FakeStore, door: HttpServer) -> None:
         store.delay = 0.005

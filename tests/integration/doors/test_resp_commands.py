@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio as redis
-from integration.doors.support import FakeStore, resp_door, run
+from integration.doors.support import NO_RETRY, FakeStore, resp_door, run
 from redis.exceptions import ResponseError
 
 from distkv.errors import (
@@ -29,9 +29,13 @@ def with_client(test: Test, protocol: int = 2) -> None:
     async def body() -> None:
         store = FakeStore()
         async with resp_door(store) as door:
-            client: Any = redis.Redis(port=door.port, protocol=protocol)
+            client: Any = redis.Redis(
+                port=door.port, protocol=protocol, single_connection_client=True, retry=NO_RETRY
+            )
             try:
+                connection = await client.client_id()
                 await test(client, store)
+                assert await client.client_id() == connection, "it was closed meanwhile"
             finally:
                 await client.aclose()
 
@@ -157,7 +161,7 @@ def test_expiry(protocol: int) -> None:
         assert await r.persist("k") is False
         assert await r.ttl("k") == -1
         assert await r.getex("k", ex=10) == b"v"
-        assert await r.ttl("k") == 10
+        assert await r.ttl("k") in (9, 10)
         assert await r.getex("k", persist=True) == b"v"
         assert await r.ttl("k") == -1
         assert await r.getex("k") == b"v"
@@ -315,7 +319,7 @@ def test_large_values(protocol: int) -> None:
         assert await r.execute_command("ECHO", value[:100_000]) == value[:100_000]
         assert await r.set("a", value, nx=True) is None
         assert await r.getex("c", ex=100) == value
-        assert await r.ttl("c") == 100
+        assert await r.ttl("c") in range(80, 101)
         # Over at once: what was being read is answered all the same.
         assert await r.getex("c", exat=1) == value
         assert await r.exists("c") == 0
@@ -385,7 +389,7 @@ def test_deadline() -> None:
 
         store = FakeStore()
         async with resp_door(store, Limits(request_seconds=0.1)) as door:
-            client: Any = redis.Redis(port=door.port)
+            client: Any = redis.Redis(port=door.port, retry=NO_RETRY)
             store.delay = None
             began = asyncio.get_running_loop().time()
             with pytest.raises(ResponseError, match=r"^TIMEOUT"):

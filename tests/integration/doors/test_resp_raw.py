@@ -224,7 +224,7 @@ def test_memory_stays_bounded_with_256_clients_of_a_mebibyte() -> None:
     async def body() -> None:
         store = FakeStore()
         store.delay = 0.01
-        limits = Limits(memory_in_flight_max=16 * MIB)
+        limits = Limits(memory_in_flight_max=16 * MIB, request_seconds=50)
         highest = 0
         async with resp_door(store, limits) as door:
             value = b"v" * MIB
@@ -259,7 +259,7 @@ def test_a_burst_of_large_reads_is_admitted_as_far_as_memory_goes() -> None:
         size = 200_000
         for number in range(20):
             store.rows[b"%d" % number] = Row(b"v" * size, 1, None)
-        limits = Limits(memory_in_flight_max=8 * MIB, command_bytes_max=MIB)
+        limits = Limits(memory_in_flight_max=8 * MIB, command_bytes_max=MIB, request_seconds=50)
         async with resp_door(store, limits) as door:
             request = b"".join(encode(b"GET", b"%d" % number) for number in range(20))
             answer = (b"$%d\r\n%b\r\n" % (size, b"v" * size)) * 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,5 +22,5 @@ def make(tmp_path: Path) -> Iterator[Callable[[int, int], Cluster]]:
 
     yield one
     for cluster in made:
-        with contextlib.suppress(AssertionError):
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             cluster.local("clean")

@@ -33,7 +33,7 @@ def config(cluster: Cluster, folder: Path) -> dict[str, object]:
         "history": str(folder / "history"),
         "stop": str(folder / "stop"),
         "done": str(folder / "done"),
-        "seconds_max": PATIENCE_SECONDS,
+        "seconds_max": 5 * PATIENCE_SECONDS,
         "key_seconds": 6,
         "pace_seconds": 0.05,
         "rounds": 1,
@@ -100,7 +100,10 @@ def test_nodes_that_lie_are_found_out(
     monkeypatch.syspath_prepend(str(site))
     cluster = make(2, 1)
     cluster.up()
-    broken = [
-        verdict.name for verdict in verdicts(record_of(cluster, tmp_path)) if not verdict.good
+    said = [
+        verdict.detail
+        for verdict in verdicts(record_of(cluster, tmp_path))
+        if verdict.name == "history linearizable" and not verdict.good
     ]
-    assert "history linearizable" in broken
+    assert said, "they passed"
+    assert "no order explains" in said[0], "what was too hard to judge convicts nobody"

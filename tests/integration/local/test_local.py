@@ -34,7 +34,11 @@ def test_a_cluster_of_three_through_its_whole_life(make: Make) -> None:
     assert status["ready"]
     assert status["leader"] in (0, 1, 2)
     until("every node's count of shards", lambda: cluster.status()["shards_missing"] == 0)
-    assert [node["state"] for node in status["nodes"]] == ["serving"] * 3
+    until(
+        "all three to serve",
+        lambda: [node["state"] for node in cluster.status()["nodes"]] == ["serving"] * 3,
+    )
+    status = cluster.status()
     assert len({node["incarnation"] for node in status["nodes"]}) == 3
     assert str(cluster.plan.node(2).resp) in cluster.local("status")
 
