@@ -56,6 +56,7 @@ from distkv.member.writing import Writer
 from distkv.operations import Operation, Upload
 from distkv.storage.base import CorruptRow
 from distkv.transport.base import Identity, Lane
+from distkv.wire.codec import Unknown
 
 if TYPE_CHECKING:
     from distkv.member.member import Member as Owner
@@ -263,6 +264,8 @@ class Seat:
             self.healer.exchange.on_wanted(peer.ordinal, message)  # type: ignore[arg-type]
         elif kind is RowsGiven:
             self.healer.on_given(peer.ordinal, message)  # type: ignore[arg-type]
+        elif kind is Unknown:
+            self.owner.suspect(f"node {peer.ordinal}", "unknown_message", str(message))
 
     def meets(self, peer: Identity, greeting: Greeting) -> int:
         """0, or how many flushes of that directory were told once, more than it started with."""

@@ -11,6 +11,7 @@ back in time is not heard any more, see core.hardstate). Kinds, and where they a
 | seat_taken, old_boot, wrong_target, too_many_peers, refused | greetings of known key, refused |
 | protocol_error | an authentic packet against the rules of the transport |
 | undecodable_message | an authentic message that is none (driver) |
+| unknown_message | one with the code of no message: of a newer version, while nodes are upgraded |
 | equivocation | two entries for one slot and ballot, two chosen ones, two shards for one value |
 | foreign_ballot, ballot_regression | acting under another's ballot, or a lower one than before |
 | impossible_ack | acknowledging what was never sent |

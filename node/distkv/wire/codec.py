@@ -2,6 +2,8 @@
 
 `decode` gives typed messages or raises WireError, whatever the bytes. Codes are wire
 format: they are never reused, and a field is only ever added under a new code or version.
+While a cluster is upgraded node by node, some do not know the newest codes yet: such a message
+is `Unknown` to them, and the others that came with it are taken.
 
 | codes   | messages                |
 |---------|-------------------------|
@@ -13,7 +15,7 @@ format: they are never reused, and a field is only ever added under a new code o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -23,9 +25,10 @@ from distkv.ids import VALUE_ID_BYTES
 from distkv.wire import fields as f
 from distkv.wire.fields import Reader, WireError
 
-__all__ = ["VERSION", "WireError", "decode", "encode", "register"]
+__all__ = ["VERSION", "Unknown", "WireError", "decode", "encode", "register"]
 
 VERSION = 1
+CODE_MAX = 255
 MESSAGES_MAX = 65536
 KEY_BYTES_MAX = 4096
 STRIPE_BYTES_MAX = 2**30
@@ -37,6 +40,12 @@ _new = tuple.__new__
 
 _codes: dict[type[Any], int] = {}
 _readers: dict[int, tuple[type[Any], tuple[Reader, ...]]] = {}
+
+
+class Unknown(NamedTuple):
+    """A message of a version that this node does not know; it is to be left out."""
+
+    code: int
 
 
 def register(code: int, message: type[Any], *readers: Reader) -> None:
@@ -86,7 +95,9 @@ def _message(item: Any) -> Any:
         return _accepted(item)
     known = _readers.get(code)
     if known is None:
-        raise WireError(f"unknown message code {code}")
+        if not 0 < code <= CODE_MAX:
+            raise WireError(f"no message has the code {code}")
+        return Unknown(code)
     message, readers = known
     if len(item) != len(readers) + 1:
         raise WireError(f"{message.__name__} with {len(item) - 1} fields")

@@ -10,6 +10,7 @@ from distkv.data.messages import Code, ShardDropped, ShardPiece
 from distkv.ids import Ballot, ValueId
 from distkv.member.messages import Founding
 from distkv.member.suspicions import BURST_SECONDS, SOURCES_MAX, SuspicionLog
+from distkv.wire.codec import Unknown
 
 CODE = Code(3, 5, 3000)
 
@@ -70,6 +71,7 @@ def test_what_peers_send_is_counted_by_kind() -> None:
     lone.member.receive(peer(1), piece(shard=1))
     lone.member.receive(peer(2), Prepare(Ballot(5, 1, 101), 0))
     lone.member.receive(peer(2), Founding(CLUSTER, "another", 3, 2, FOUNDERS, 4096))
+    lone.member.receive(peer(2), Unknown(200))
     assert kinds(lone) == {
         ("node 1", "bad_checksum"): 2,
         ("node 1", "malformed_piece"): 1,
@@ -77,8 +79,9 @@ def test_what_peers_send_is_counted_by_kind() -> None:
         ("node 1", "equivocation"): 1,
         ("node 2", "foreign_ballot"): 1,
         ("node 2", "other_founders"): 1,
+        ("node 2", "unknown_message"): 1,
     }
-    assert lone.seat.greeting().suspicions == 8
+    assert lone.seat.greeting().suspicions == 9
 
 
 def test_nothing_is_said_of_sound_peers() -> None:
