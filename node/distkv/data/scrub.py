@@ -177,7 +177,10 @@ class Scrubber:
             return self._check_framing()
         size = 0
         table = TABLES[self._table]
-        keys = self._engine.keys(table, self._start, None, self.limits.step_rows)
+        try:
+            keys = self._engine.keys(table, self._start, None, self.limits.step_rows)
+        except CorruptRow as rot:
+            return self._skip(table, rot.key)
         last = len(keys) < self.limits.step_rows
         for key in keys:
             self._start = key + b"\0"
@@ -189,6 +192,15 @@ class Scrubber:
         if last:
             self._next_table()
         return max(size, 1)
+
+    def _skip(self, table: Table, key: bytes) -> int:
+        """A walk does not get past this row, which may be sound itself: on with the next table."""
+        if table is Table.SHARD:
+            self._on_lost_framing(1)
+        else:
+            self._rotten(table, key, False)
+        self._next_table()
+        return len(key) + 1
 
     def _check_framing(self) -> int:
         position = int.from_bytes(self._start, "big")

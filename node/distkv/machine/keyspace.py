@@ -173,6 +173,12 @@ class Keyspace:
         for row in self.expiries.keys(b"", _TIME.pack(log_time_ms + 1), EXPIRED_PER_TICK):
             self.records.get(row[TIME_BYTES:])
 
+    def read_names(self) -> None:
+        """Walk over what `flush` would. Raises CorruptRow."""
+        start = b""
+        while page := self.names.keys(start, None, _PAGE):
+            start = page[-1] + b"\0"
+
     def drain(self, into: list[StorageOperation]) -> None:
         """Append all changed rows."""
         self.records.drain(into)

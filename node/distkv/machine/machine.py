@@ -150,6 +150,7 @@ class Machine:
             ballot = parsing.parse_barrier(entry)
         elif kind == c.CONFIGURATION:
             change = parsing.parse_change(entry)
+            self.membership.read_ahead(change)
         # From here on nothing may fail: a half applied entry is never drained.
         self._broken = True
         if stamp > self.log_time_ms:
@@ -175,7 +176,9 @@ class Machine:
         for command in batch:
             if command[0] == c.WRITE:
                 for mutation in command[5]:
-                    if mutation[0] != c.FLUSH:
+                    if mutation[0] == c.FLUSH:
+                        self.keyspace.read_names()
+                    else:
                         records.get(mutation[1])
                     at = VALUE_ID_AT.get(mutation[0])
                     if at is not None:
@@ -184,6 +187,7 @@ class Machine:
                     self._once.read_ahead(command[1])
             elif command[0] == c.TICK:
                 self.keyspace.read_due(log_time_ms)
+                self._once.read_due()
 
     def _apply_batch(self, slot: int, batch: list[Fields]) -> None:
         for command in batch:

@@ -188,6 +188,12 @@ class Membership:
         self.formed = self._changed = True
         return True
 
+    def read_ahead(self, change: tuple[Any, ...]) -> None:
+        """Read what `change` would. Raises CorruptRow."""
+        kind, _, *rest = change
+        for incarnation in rest[2:3] if kind == REPLACE else rest[3] if kind == LAYOUT else ():
+            self.was_removed(incarnation)
+
     def change(self, slot: int, change: tuple[Any, ...]) -> tuple[Member, ...]:
         """Apply a parsed configuration change; the members that left. Raises Refused."""
         kind, owner, *rest = change

@@ -63,7 +63,7 @@ class Rows(Generic[T]):
         """The row, if it is in memory and the engine has it so; for mending what rotted there."""
         if self._cleared or key in self.changed:
             return None
-        return self._young.get(key) or self._old.get(key)
+        return self._young[key] if key in self._young else self._old.get(key)
 
     def _get_kept(self, key: bytes) -> T | None:
         if key in self._young:

@@ -75,5 +75,12 @@ class AppliedState:
         return self._machine.keyspace.records.get(key)
 
     def values(self, start: bytes, limit: int) -> list[bytes]:
-        """Packed value ids that records refer to."""
-        return self._machine.keyspace.names.keys(start, None, limit)
+        """Packed value ids that records refer to; none further, if a walk does not get past there.
+
+        Once that is mended, whoever passed them over is told (`DataPlane.rows_mended`, `load`).
+        """
+        try:
+            return self._machine.keyspace.names.keys(start, None, limit)
+        except CorruptRow as rot:
+            self._on_rot(rot)
+            return []

@@ -70,7 +70,11 @@ class SnapshotServer:
         if found is not None:
             self._sources[key] = (found[0], now)
             return found[0]
-        if piece != 0 or len(self._sources) >= SERVED_MAX:
+        if piece != 0:
+            return None
+        for other in [other for other in self._sources if other[0] == key[0]]:
+            self._sources.pop(other)[0].close()  # whoever begins again wants no more of that
+        if len(self._sources) >= SERVED_MAX:
             return None
         if self._seat.healer.waiting:
             return None
@@ -185,8 +189,11 @@ class SnapshotReceiver:
             if self._anew and not piece.piece:
                 seat.healer.refused(ordinal)
             return
-        # While a damaged state is replaced, the own one must not get ahead of what comes.
-        seat.replica.held |= self._anew
+        if self._anew:
+            # While a damaged state is replaced, the own one must not get ahead of what comes.
+            seat.replica.held = True
+            if not piece.piece:
+                seat.healer.state_comes()
         try:
             self._sink.take(piece.body)
         except SnapshotError as error:
@@ -204,6 +211,7 @@ class SnapshotReceiver:
                 if is_installing(seat.owner.engine):
                     raise  # the old state is gone; the next start goes on with it
                 return
+            seat.healer.states_taken += self._anew
             seat.installed(piece.slot)
         else:
             self._ask(seat.kernel.now)

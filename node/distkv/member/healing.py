@@ -9,7 +9,7 @@ before: what it promised and accepted did not rot, or it could not run at all.
 
 A single row does not always help: an engine whose block is damaged names a sound row next to it
 when it walks, and many rows one by one take longer than all of them at once. Then, too, the
-state is taken anew.
+state is taken anew. If that did not help either, the disk is reported and tried again seldom.
 
 A read that meets a rotten row waits for it; an entry that would need one is not applied.
 """
@@ -44,9 +44,11 @@ WAIT_SECONDS = 0.5
 MANY = 16
 """So many rows are met without a pause of CALM_SECONDS: now a whole state is asked for, too."""
 CALM_SECONDS = 10.0
-SETTLE_SECONDS = 1.0
-"""Somebody may still speak of a row that was mended so short a time ago."""
-MENDED_MAX = 4096
+AGAIN = 10
+"""A row that is met so often, though it is sound or was mended, is not what is damaged."""
+VAIN_SECONDS = 60.0
+"""Until a state is asked for again, if the last one did not help."""
+_NOTED_MAX = 4096
 
 
 class Healer:
@@ -58,9 +60,11 @@ class Healer:
         self._engine: Engine = seat.owner.engine
         self.rotten: dict[Row, int] = {}
         self.exchange = RowExchange(seat)
-        self._mended_at: dict[Row, float] = {}
-        """Rows that were mended since the last whole state: met again, they are not what is
-        damaged."""
+        self._again: dict[Row, int] = {}
+        """How often each was met since the last whole state without having to be waited for."""
+        self._cured: tuple[float, frozenset[Row]] = (float("-inf"), frozenset())
+        """When the last state was taken, and rows that only it could help."""
+        self._not_before = float("-inf")
         self._without: set[int] = set()
         """Peers that had no sound state to give, or an older one, since the first of these."""
         self._givers: set[int] = set()
@@ -95,21 +99,34 @@ class Healer:
         row = (table, key)
         if row in self.rotten:
             return
-        mended_at, sound = self._mended_at.get(row), False
         if table in TABLES:
-            sound = self._is_sound(row)
-            if sound and mended_at is not None and self._now < mended_at + SETTLE_SECONDS:
-                return
-        self.found[table.name] = self.found.get(table.name, 0) + 1
-        if mended_at is None and not sound and self._from_memory(table, key):
+            self._on_rotten_state(row)
+            return
+        self._count(table)
+        if self._from_memory(table, key):
             self.mended += 1
-            self._note_mended(row)
-        elif table not in TABLES:
+        else:
             detail = f"row {key!r} of table {table.name} is damaged and nobody remembers it"
             self._seat.owner.suspect("own disk", "rotten row", detail)
-        else:
-            alone = mended_at is None and not sound
-            self._wait_for(row, self._seat.machine.drained if alone else NEVER)
+
+    def _on_rotten_state(self, row: Row) -> None:
+        readable = self._is_readable(row)
+        again = self._again.get(row, 0)
+        if again < AGAIN:
+            if readable and self._is_passable(row):
+                self._note(row)  # it was met before it was mended, or in an older view
+                return
+            if not readable and self._from_memory(*row):
+                self._count(row[0])
+                self.mended += 1
+                self._note(row)
+                return
+        self._count(row[0])
+        whole = readable or again >= AGAIN
+        self._wait_for(row, NEVER if whole else self._seat.machine.drained)
+
+    def _count(self, table: Table) -> None:
+        self.found[table.name] = self.found.get(table.name, 0) + 1
 
     def _wait_for(self, row: Row, since: int) -> None:
         if self._now > self._met_at + CALM_SECONDS:
@@ -122,23 +139,38 @@ class Healer:
             self._states_next &= self._met > MANY
         self.rotten[row] = since
         self._ask_at = 0.0
+        taken, cured = self._cured
+        if since == NEVER and row in cured and self._now < taken + VAIN_SECONDS:
+            self._not_before = self._now + VAIN_SECONDS
+            detail = (
+                f"table {row[0].name} is damaged at {row[1]!r} again, right after the whole state "
+                "was taken anew: give this node another disk"
+            )
+            self._seat.owner.suspect("own disk", "rotten row", detail)
 
     @property
     def _now(self) -> float:
         return self._seat.kernel.now
 
-    def _is_sound(self, row: Row) -> bool:
+    def _is_readable(self, row: Row) -> bool:
         try:
             self._engine.get(*row)
         except CorruptRow:
             return False
         return True
 
-    def _note_mended(self, row: Row) -> None:
-        if row[0] in TABLES:
-            if len(self._mended_at) >= MENDED_MAX:
-                self._mended_at.clear()
-            self._mended_at[row] = self._now
+    def _is_passable(self, row: Row) -> bool:
+        """Whether a walk gets past it: RocksDB names the row before a damaged block."""
+        try:
+            self._engine.scan(*row, None, 2)
+        except CorruptRow:
+            return False
+        return True
+
+    def _note(self, row: Row) -> None:
+        if len(self._again) >= _NOTED_MAX:
+            self._again.clear()
+        self._again[row] = self._again.get(row, 0) + 1
 
     def _from_memory(self, table: Table, key: bytes) -> bool:
         seat = self._seat
@@ -170,17 +202,13 @@ class Healer:
     def ready(self) -> Ready | None:
         """The replica's next output. An entry that needs a rotten row waits, unapplied."""
         replica = self._seat.replica
-        met: set[Row] = set()
         while True:
             try:
                 return replica.ready()
             except CorruptRow as rot:
-                row = (rot.table, rot.key)
-                self.on_rot(*row)
-                if row in met and row not in self.rotten:
-                    self._wait_for(row, NEVER)  # it was mended, and that did not help
-                met.add(row)
-                replica.held = self._stuck = row in self.rotten
+                # Not for ever: what does not help AGAIN times is waited for.
+                self.on_rot(rot.table, rot.key)
+                replica.held = self._stuck = (rot.table, rot.key) in self.rotten
 
     # -- what peers have
 
@@ -191,6 +219,7 @@ class Healer:
             seat.replica.held = self._stuck  # a transfer that failed held it
         if not self.rotten or now < self._ask_at:
             return
+        self._drop_sound()
         self._ask_at = now + WAIT_SECONDS
         up = [m.ordinal for m in seat.machine.configuration.members if m != seat.member]
         up = [ordinal for ordinal in up if ordinal in seat.owner.peers.up]
@@ -198,18 +227,25 @@ class Healer:
         if self._states_next and self.exchange.ask(up, self.rotten):
             return
         self._states_next = False
-        if not seat.receiver.active:
-            self._ask_for_state(up, now)
+        if up and self.rotten and not seat.receiver.active and now >= self._not_before:
+            self._next_ordinal += 1
+            seat.receiver.take_anew(up[self._next_ordinal % len(up)], now)
 
-    def _ask_for_state(self, up: list[int], now: float) -> None:
+    def _drop_sound(self) -> None:
+        """What only a state could help may have been replaced by the log since."""
+        for row in [row for row, since in self.rotten.items() if since == NEVER]:
+            insisted = self._again.get(row, 0) >= AGAIN
+            if not insisted and self._is_readable(row) and self._is_passable(row):
+                del self.rotten[row]
+                self._less_is_rotten()
+
+    def state_comes(self) -> None:
+        """From here on nothing is applied until it is there: another one is to lead."""
         seat = self._seat
         if seat.replica.is_leader:
             successor = seat.best_successor()
             if successor is not None:
                 seat.replica.transfer(successor)
-        if up:
-            self._next_ordinal += 1
-            seat.receiver.take_anew(up[self._next_ordinal % len(up)], now)
 
     def on_given(self, ordinal: int, given: RowsGiven) -> None:
         """A peer has rows that were asked for."""
@@ -230,7 +266,7 @@ class Healer:
         self.mended += len(gone)
         if gone:
             for row in gone:
-                self._note_mended(row)
+                self._note(row)
             if given and self._met <= MANY:  # the next ones, while this works
                 self._states_next, self._ask_at = False, 0.0
             self._less_is_rotten()
@@ -247,7 +283,7 @@ class Healer:
     def _less_is_rotten(self) -> None:
         seat = self._seat
         self._stuck = False
-        if not self.rotten and seat.receiver.anew:
+        if not self.rotten and seat.receiver.anew and self._met <= MANY:
             seat.receiver.give_up()
         if not seat.receiver.active:  # else `poll` looks at it when that has ended
             seat.replica.held = False
@@ -257,12 +293,13 @@ class Healer:
     def installed(self) -> None:
         """The state was replaced by a peer's."""
         self._seat.replica.held = self._stuck = False
-        self._mended_at.clear()
+        self._again.clear()
         self.exchange.forget()
+        self._met = 0
         if self.rotten:
-            self.states_taken += 1
+            cured = frozenset(row for row, since in self.rotten.items() if since == NEVER)
+            self._cured = (self._now, cured)
             self.rotten.clear()
-            self._met = 0
             self._wake()
 
     def _wake(self) -> None:
@@ -283,6 +320,7 @@ class Healer:
     def refused(self, ordinal: int) -> None:
         """This peer was asked for its state, and has none that would do."""
         self._without.add(ordinal)
+        self._ask_at = 0.0
 
     def too_late(self) -> DistKVError:
         """What a read is told that waited for a row until its deadline."""

@@ -52,6 +52,7 @@ from distkv.member.health import health_of, lost_count
 from distkv.member.messages import known
 from distkv.member.standing import Standing, describe, standing_of
 from distkv.member.work import work_of
+from distkv.storage.base import CorruptRow
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -86,7 +87,16 @@ def health_fields(seat: Seat) -> dict[str, object]:
     """Those of `status_of` that probes look at, without the work for the others."""
     state, detail = state_of(seat)
     serving = state == "serving"
-    return {"serving": serving, "state": state, "detail": detail, "keys": seat.machine.count()}
+    return {"serving": serving, "state": state, "detail": detail, "keys": keys_of(seat)}
+
+
+def keys_of(seat: Seat) -> int:
+    """How many keys there are; with those whose time is over, if it cannot be read which."""
+    try:
+        return seat.machine.count()
+    except CorruptRow as rot:
+        seat.healer.met(rot)
+        return seat.machine.keyspace.rows
 
 
 def status_of(seat: Seat) -> dict[str, object]:
@@ -113,7 +123,7 @@ def status_of(seat: Seat) -> dict[str, object]:
         "pending_commands": len(seat.pending),
         "pending_reads": len(seat.reads),
         "log_time_ms": machine.log_time_ms,
-        "keys": machine.count(),
+        "keys": keys_of(seat),
         "layout": {
             "epoch": configuration.epoch,
             "data_shards": configuration.data_shards,

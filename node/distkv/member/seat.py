@@ -446,7 +446,13 @@ class Seat:
             self._to_leader(pack_settled(self.member.incarnation, self.boot, counter))
 
     def _owe_tick(self, now: float) -> None:
-        if now - self._tick_asked_at < 1.0 or not self.machine.due(self.owner.wall_ms):
+        if now - self._tick_asked_at < 1.0:
+            return
+        try:
+            if not self.machine.due(self.owner.wall_ms):
+                return
+        except CorruptRow as rot:
+            self.healer.met(rot)
             return
         self._tick_asked_at = now
         self.replica.propose([pack_tick()])

@@ -167,6 +167,53 @@ def test_an_engine_that_names_a_sound_row_gets_a_whole_state() -> None:
     assert taken(host) == 1
 
 
+def test_a_state_that_takes_long_is_not_begun_for_every_row() -> None:
+    world = world_of()
+    for i in range(100):
+        put(world, b"key%03d" % i, b"value")
+    host = restart(world, other_than_the_leader(world))
+    receiver = host.member.seat.receiver  # type: ignore[union-attr]
+    on_piece = receiver.on_piece
+    receiver.on_piece = lambda ordinal, piece: host._at(  # type: ignore[method-assign]
+        0.03, lambda: (on_piece(ordinal, piece), host.wake())
+    )
+    for other in world.hosts:
+        other.member.seat.server._source = in_small_pieces(other, 120)  # type: ignore
+    for i in range(100):
+        host.engine.rot(Table.RECORD, b"key%03d" % i)
+    page = ask(world, host.ordinal, Scan(b"", None, b"", 1000), 60.0)
+    assert len(page.keys) == 100  # type: ignore[attr-defined]
+    assert receiver._transfer <= 2
+    assert taken(host) == 1
+
+
+def test_rows_that_rot_again_on_every_node_are_mended_again() -> None:
+    world = world_of()
+    for i in range(5):
+        put(world, b"key%d" % i, b"value")
+        put(world, b"large%d" % i, b"x" * 50_000)
+    for _ in range(3):
+        world.run_until(lambda: False, 15.0)
+        rot_one_on_each(world)
+        waiting = [host.member.seat.healer for host in world.hosts]  # type: ignore[union-attr]
+        assert world.run_until(lambda: not any(h.waiting for h in waiting), 5.0)  # noqa: B023
+    assert [taken(host) for host in world.hosts] == [0] * 5
+
+
+def test_a_leader_stays_while_nobody_has_a_state_to_give() -> None:
+    world = world_of()
+    put(world, b"key", b"value")
+    leader = next(h for h in world.hosts if h.leads)
+    for other in world.hosts:
+        other.member.seat.server._source = lambda key, piece: None  # type: ignore
+    row = leader.engine.keys(Table.STATE)[-1]
+    leader.engine.rot(Table.STATE, row)
+    leader.member.seat.healer.on_rot(Table.STATE, row)  # type: ignore[union-attr]
+    leader.wake()
+    world.run_until(lambda: False, 5.0)
+    assert leader.leads
+
+
 def test_a_read_waits_for_its_own_row_alone() -> None:
     """Here another row is to be had from nobody: all others are damaged, too."""
     world, host, seat = restarted_follower()
@@ -207,13 +254,13 @@ def test_a_state_is_not_taken_to_the_end_if_nothing_is_damaged_any_more() -> Non
     assert (rows_taken(host), taken(host)) == (1, 0)
 
 
-def in_small_pieces(host: Host) -> Callable[..., SnapshotSource | None]:
+def in_small_pieces(host: Host, size: int = 1) -> Callable[..., SnapshotSource | None]:
     original = host.member.seat.server._source  # type: ignore[union-attr]
 
     def source(key: tuple[int, int], piece: int) -> SnapshotSource | None:
         found = original(key, piece)
         if found is not None:
-            found._piece_bytes = 1
+            found._piece_bytes = size
         return found
 
     return source

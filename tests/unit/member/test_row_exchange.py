@@ -7,6 +7,7 @@ from unit.member.alone import Alone
 
 from distkv.machine.rows import HEAD_ROW
 from distkv.machine.snapshot import slot_of
+from distkv.member.healing import AGAIN, Healer
 from distkv.member.messages import RowsGiven, RowsWanted, SnapshotPiece, SnapshotWanted
 from distkv.member.row_exchange import NEVER, ROWS_MAX
 from distkv.member.seat import Seat
@@ -166,19 +167,62 @@ def test_an_answer_has_an_end() -> None:
     assert [len(given.rows) for given in sent] == [ROWS_MAX, 3]
 
 
-def test_a_row_that_is_met_again_soon_was_met_before_it_was_mended() -> None:
-    seat = rotten_seat()
-    healer = seat.healer
-    healer.on_rot(*ROW)
+def mend(healer: Healer) -> None:
+    """As a peer has it."""
     healer.on_given(1, RowsGiven(healer.rotten[ROW], ((*ROW, b"key"),)))
-    seat.owner.engine.write(healer.turn_ended([]))
+    healer._engine.write(healer.turn_ended([]))
+    assert not healer.waiting
+
+
+def test_a_row_that_is_sound_was_met_before_it_was_mended() -> None:
+    healer = rotten_seat().healer
+    healer.on_rot(*ROW)
+    mend(healer)
     healer.on_rot(*ROW)
     assert not healer.waiting
-    seat.kernel.now += 1.1
+    assert healer.found == {"NAME": 1}
+
+
+def test_a_row_may_rot_again() -> None:
+    seat = rotten_seat()
+    for _ in range(3):
+        seat.owner.engine.rot(*ROW)  # type: ignore[attr-defined]
+        seat.healer.on_rot(*ROW)
+        assert seat.healer.rotten[ROW] != NEVER
+        mend(seat.healer)
+
+
+def test_a_row_that_is_met_again_and_again_is_not_what_is_damaged() -> None:
+    healer = rotten_seat().healer
     healer.on_rot(*ROW)
-    assert healer.rotten == {ROW: NEVER}, "it is sound, so something else is damaged"
+    mend(healer)
+    for _ in range(AGAIN):
+        assert not healer.waiting
+        healer.on_rot(*ROW)
+    assert healer.rotten == {ROW: NEVER}
     assert healer.turn_ended([Put(*ROW, b"key")]) == []
+    healer.poll(1e9)
     assert healer.waiting
+
+
+def test_a_sound_row_before_a_damaged_block_waits_until_a_walk_gets_past() -> None:
+    """RocksDB names it. The log may replace the block as well as a peer's state."""
+    seat = Alone(MemoryEngine()).seat
+    engine, healer = seat.owner.engine, seat.healer
+    engine.write([Put(*ROW, b"key")])
+    scan = engine.scan
+
+    def broken(table: Table, start: bytes, end: bytes | None, limit: int) -> object:
+        raise CorruptRow(table, start)
+
+    engine.scan = broken  # type: ignore[method-assign, assignment]
+    healer.on_rot(*ROW)
+    assert healer.rotten == {ROW: NEVER}
+    healer.poll(seat.kernel.now)
+    assert healer.waiting
+    engine.scan = scan  # type: ignore[method-assign]
+    healer.poll(seat.kernel.now + 1.0)
+    assert not healer.waiting
 
 
 class Blocked:
