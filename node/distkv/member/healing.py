@@ -122,8 +122,7 @@ class Healer:
                 self._note(row)
                 return
         self._count(row[0])
-        whole = readable or again >= AGAIN
-        self._wait_for(row, NEVER if whole else self._seat.machine.drained)
+        self._wait_for(row, NEVER if readable else self._seat.machine.drained)
 
     def _count(self, table: Table) -> None:
         self.found[table.name] = self.found.get(table.name, 0) + 1
@@ -255,7 +254,8 @@ class Healer:
 
     def turn_ended(self, changed: list[StorageOperation]) -> list[StorageOperation]:
         """`changed`: rows that the log replaces in this turn. Returns those that peers gave."""
-        gone = [row for operation in changed for row in self._changed_by(operation)]
+        # Once each: what FLUSH removes may be put again in the same turn.
+        gone = list(dict.fromkeys(row for o in changed for row in self._changed_by(o)))
         for row in gone:
             del self.rotten[row]
         given = self.exchange.usable(self.rotten, self._seat.machine.drained)

@@ -99,6 +99,7 @@ def test_what_nobody_has_does_not_stand_before_all_others() -> None:
         ([Put(*ROW, b"new")], []),
         ([Delete(*ROW)], []),
         ([DeleteRange(Table.NAME, b"", b"\xff")], []),
+        ([DeleteRange(Table.NAME, b"", b"\xff"), Put(*ROW, b"new")], []),
         ([DeleteRange(Table.RECORD, b"", b"\xff")], [Put(*ROW, b"old")]),
     ],
 )
@@ -185,7 +186,7 @@ def test_a_row_that_is_sound_was_met_before_it_was_mended() -> None:
 
 def test_a_row_may_rot_again() -> None:
     seat = rotten_seat()
-    for _ in range(3):
+    for _ in range(AGAIN + 3):
         seat.owner.engine.rot(*ROW)  # type: ignore[attr-defined]
         seat.healer.on_rot(*ROW)
         assert seat.healer.rotten[ROW] != NEVER
