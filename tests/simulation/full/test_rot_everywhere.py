@@ -11,12 +11,13 @@ import dataclasses
 import random
 
 import pytest
+from simulation.full.test_healing import sound
 
 from distkv.simulation.clients import Client
 from distkv.simulation.full_world import CALM, World
 from distkv.simulation.member_host import Host
 from distkv.simulation.settled import Settlement, final
-from distkv.storage.base import CorruptRow, Table
+from distkv.storage.base import Table
 
 TABLES = (Table.RECORD, Table.NAME, Table.EXPIRY)
 SEEDS, SEEDS_LONG = range(1, 13), range(100, 220)
@@ -38,14 +39,6 @@ def quiet_world(seed: int, rng: random.Random) -> World:
     return world
 
 
-def is_sound(host: Host, table: Table, key: bytes) -> bool:
-    try:
-        host.engine.get(table, key)
-    except CorruptRow:
-        return False
-    return True
-
-
 def rot(world: World, host: Host, count: int, rng: random.Random) -> None:
     for _ in range(count):
         table = rng.choice(TABLES)
@@ -53,7 +46,7 @@ def rot(world: World, host: Host, count: int, rng: random.Random) -> None:
         if not keys:
             continue
         key = rng.choice(keys)
-        if all(is_sound(other, table, key) for other in world.hosts if other is not host):
+        if all(sound(other, table, key) for other in world.hosts if other is not host):
             host.engine.rot(table, key)
             if host.member is not None and host.member.seat is not None and rng.random() < 0.5:
                 host.member.seat.healer.on_rot(table, key)
