@@ -90,6 +90,8 @@ class Census:
                 if record is not None and self.wants(record):
                     self.records += 1
                     self.bytes += record.length
+            if self._survey != survey:
+                return False
             if len(page) < records_per_step:
                 self.known = True
                 return True

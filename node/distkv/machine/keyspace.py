@@ -165,19 +165,24 @@ class Keyspace:
             self.revision += 1
             self.replace(key, self.records.get(key), None)
 
-    def read_due(self, log_time_ms: int) -> None:
-        """Read what `expire` would at that log time. Raises CorruptRow."""
+    def read_due(self, log_time_ms: int, ticks: int, changes: int) -> None:
+        """Read what so many calls of `expire`, and `count`, would at that log time, of which
+        expiry rows so many may have been changed before. Raises CorruptRow."""
+        if changes:
+            self.expiries.keys(b"", None, 1 + changes)  # the first one may be looked for again
         first = self.first_expiry_ms()
         if first is None or first > log_time_ms:
             return
-        for row in self.expiries.keys(b"", _TIME.pack(log_time_ms + 1), EXPIRED_PER_TICK):
+        most = ticks * EXPIRED_PER_TICK + changes
+        for row in self.expiries.keys(b"", _TIME.pack(log_time_ms + 1), most):
             self.records.get(row[TIME_BYTES:])
 
-    def read_names(self) -> None:
-        """Walk over what `flush` would. Raises CorruptRow."""
-        start = b""
-        while page := self.names.keys(start, None, _PAGE):
-            start = page[-1] + b"\0"
+    def read_flushed(self, log_time_ms: int) -> None:
+        """Walk over what `flush` and `count` would. Raises CorruptRow."""
+        for table, end in ((self.names, None), (self.expiries, _TIME.pack(log_time_ms + 1))):
+            start = b""
+            while page := table.keys(start, end, _PAGE):
+                start = page[-1] + b"\0"
 
     def drain(self, into: list[StorageOperation]) -> None:
         """Append all changed rows."""

@@ -173,11 +173,14 @@ class Machine:
     def _read_ahead(self, batch: list[Fields], log_time_ms: int) -> None:
         """Meet rotten rows before anything is changed. Raises CorruptRow: apply it later."""
         records = self.keyspace.records
+        ticks = touched = 0
+        flushes = False
         for command in batch:
             if command[0] == c.WRITE:
+                touched += len(command[5])
                 for mutation in command[5]:
                     if mutation[0] == c.FLUSH:
-                        self.keyspace.read_names()
+                        flushes = True
                     else:
                         records.get(mutation[1])
                     at = VALUE_ID_AT.get(mutation[0])
@@ -186,8 +189,14 @@ class Machine:
                 if command[4]:
                     self._once.read_ahead(command[1])
             elif command[0] == c.TICK:
-                self.keyspace.read_due(log_time_ms)
-                self._once.read_due()
+                ticks += 1
+        if ticks or flushes:
+            self.keyspace.read_due(log_time_ms, ticks, 2 * touched)
+        if flushes:
+            self.keyspace.read_flushed(log_time_ms)
+        if ticks:
+            steady = self._steady_at(log_time_ms)
+            self._once.read_due(steady, ticks, touched)
 
     def _apply_batch(self, slot: int, batch: list[Fields]) -> None:
         for command in batch:

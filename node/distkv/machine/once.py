@@ -93,10 +93,11 @@ class Once:
         for key in self._rows.keys(_QUEUE, _QUEUE + _TIME.pack(now_ms + 1), EXPIRED_PER_TICK):
             self._remove(key[1 + _TIME.size :], _TIME.unpack_from(key, 1)[0])
 
-    def read_due(self) -> None:
-        """Walk over what `expire` would, and more. Raises CorruptRow."""
+    def read_due(self, now_ms: int, ticks: int, changes: int) -> None:
+        """Walk over what so many calls of `expire` would. Raises CorruptRow."""
         if self.count:
-            self._rows.keys(_QUEUE, _QUEUE_END, EXPIRED_PER_TICK)
+            most = ticks * EXPIRED_PER_TICK + changes
+            self._rows.keys(_QUEUE, _QUEUE + _TIME.pack(now_ms + 1), most)
 
     def next_expiry_ms(self) -> int | None:
         """When the first key's time is over."""

@@ -72,7 +72,11 @@ class AppliedState:
 
     def record(self, key: bytes) -> Record | None:
         """The record of a key, also one whose time is over. Raises CorruptRow."""
-        return self._machine.keyspace.records.get(key)
+        try:
+            return self._machine.keyspace.records.get(key)
+        except CorruptRow as rot:
+            self._on_rot(rot)
+            raise
 
     def values(self, start: bytes, limit: int) -> list[bytes]:
         """Packed value ids that records refer to; none further, if a walk does not get past there.

@@ -186,14 +186,12 @@ class SnapshotReceiver:
         least = seat.machine.applied + (not self._anew)
         if not piece.body or piece.slot < least:
             self.give_up()  # not to be had there, or the log caught up meanwhile
-            if self._anew and not piece.piece:
+            if self._anew and not piece.piece and not piece.body:
                 seat.healer.refused(ordinal)
             return
         if self._anew:
             # While a damaged state is replaced, the own one must not get ahead of what comes.
             seat.replica.held = True
-            if not piece.piece:
-                seat.healer.state_comes()
         try:
             self._sink.take(piece.body)
         except SnapshotError as error:

@@ -48,6 +48,8 @@ AGAIN = 10
 """A row that is met so often, though it is sound or was mended, is not what is damaged."""
 VAIN_SECONDS = 60.0
 """Until a state is asked for again, if the last one did not help."""
+OFFICE_SECONDS = 10.0
+"""A leader that asks for a state lets another lead, at most so often: perhaps nobody has one."""
 _NOTED_MAX = 4096
 
 
@@ -64,9 +66,9 @@ class Healer:
         """How often each was met since the last whole state without having to be waited for."""
         self._cured: tuple[float, frozenset[Row]] = (float("-inf"), frozenset())
         """When the last state was taken, and rows that only it could help."""
-        self._not_before = float("-inf")
+        self._not_before = self._leads_until = float("-inf")
         self._without: set[int] = set()
-        """Peers that had no sound state to give, or an older one, since the first of these."""
+        """Peers that had no sound state to give since the first of these."""
         self._givers: set[int] = set()
         """Peers that have had a row sound that is rotten here, since then."""
         self.found: dict[str, int] = {}
@@ -114,6 +116,7 @@ class Healer:
         again = self._again.get(row, 0)
         if again < AGAIN:
             if readable and self._is_passable(row):
+                self._seat.data.rows_mended()  # whoever walked ended there
                 self._note(row)  # it was met before it was mended, or in an older view
                 return
             if not readable and self._from_memory(*row):
@@ -162,8 +165,8 @@ class Healer:
         """Whether a walk gets past it: RocksDB names the row before a damaged block."""
         try:
             self._engine.scan(*row, None, 2)
-        except CorruptRow:
-            return False
+        except CorruptRow as rot:
+            return (rot.table, rot.key) != row  # else the next one is rotten itself
         return True
 
     def _note(self, row: Row) -> None:
@@ -227,8 +230,19 @@ class Healer:
             return
         self._states_next = False
         if up and self.rotten and not seat.receiver.active and now >= self._not_before:
+            self._hand_over(now)
             self._next_ordinal += 1
             seat.receiver.take_anew(up[self._next_ordinal % len(up)], now)
+
+    def _hand_over(self, now: float) -> None:
+        """Before the state comes: no peer's is as new as a leader's while clients write, and from
+        its first piece on nothing is applied."""
+        seat = self._seat
+        if seat.replica.is_leader and now >= self._leads_until:
+            self._leads_until = now + OFFICE_SECONDS
+            successor = seat.best_successor()
+            if successor is not None:
+                seat.replica.transfer(successor)
 
     def _drop_sound(self) -> None:
         """What only a state could help may have been replaced by the log since."""
@@ -237,14 +251,6 @@ class Healer:
             if not insisted and self._is_readable(row) and self._is_passable(row):
                 del self.rotten[row]
                 self._less_is_rotten()
-
-    def state_comes(self) -> None:
-        """From here on nothing is applied until it is there: another one is to lead."""
-        seat = self._seat
-        if seat.replica.is_leader:
-            successor = seat.best_successor()
-            if successor is not None:
-                seat.replica.transfer(successor)
 
     def on_given(self, ordinal: int, given: RowsGiven) -> None:
         """A peer has rows that were asked for."""

@@ -143,3 +143,32 @@ def test_a_state_that_does_not_help_is_taken_twice_and_the_disk_reported() -> No
     said = [s for s in seat_of(host).owner.suspicions.status() if s["source"] == "own disk"]
     assert said
     assert "another disk" in said[0]["detail"]
+
+
+def test_a_rotten_record_that_the_survey_meets_is_told() -> None:
+    world, host = filled()
+    healing.forget(host)
+    host.engine.rot(Table.RECORD, b"large1")
+    seat_of(host).data.restriper.layout_changed()
+    host.wake()
+    assert world.run_until(lambda: healing.sound(host, Table.RECORD, b"large1"), 5.0)
+
+
+def test_a_walk_that_fails_once_does_not_leave_the_survey_with_too_few() -> None:
+    world, host = filled()
+    restriper = seat_of(host).data.restriper
+    names, keys = host.engine.keys(Table.NAME), host.engine.keys
+    restriper.census.wants = lambda record: record.value_id is not None
+    restriper.improves = lambda record: False
+    failures = [names[0]]
+
+    def failing(table: Table, *arguments: Any) -> list[bytes]:
+        if table is Table.NAME and failures:
+            raise CorruptRow(table, failures.pop())
+        return keys(table, *arguments)
+
+    host.engine.keys = failing  # type: ignore[method-assign]
+    restriper.layout_changed()
+    host.wake()
+    assert world.run_until(lambda: not failures and restriper.census.known, 10.0)
+    assert restriper.census.records == len(names)

@@ -214,9 +214,13 @@ def test_a_sound_row_before_a_damaged_block_waits_until_a_walk_gets_past() -> No
     scan = engine.scan
 
     def broken(table: Table, start: bytes, end: bytes | None, limit: int) -> object:
-        raise CorruptRow(table, start)
+        raise CorruptRow(table, named or start)
 
+    named = b"next"
     engine.scan = broken  # type: ignore[method-assign, assignment]
+    healer.on_rot(*ROW)
+    assert not healer.waiting, "the next row is rotten by itself, and nobody has met it yet"
+    named = b""
     healer.on_rot(*ROW)
     assert healer.rotten == {ROW: NEVER}
     healer.poll(seat.kernel.now)
