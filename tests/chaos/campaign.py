@@ -22,9 +22,8 @@ CALM = (4.0, 9.0)
 MARGIN_SECONDS = 900.0
 ROUND_SECONDS_MAX = 300.0
 """What one fault, with the way back, may take before its clients go home."""
-
-
 REDRAWS = 2
+"""Tries more for a fault that could not be drawn, where each is wanted once."""
 
 
 @dataclass
@@ -147,6 +146,7 @@ class Campaign:
             for plan in plans:
                 begun.append(plan)
                 marks.append(self._begin(plan))
+            # How long faults last is drawn: there is nothing to wait for but that.
             time.sleep(max(self._random.uniform(*plan.hold) for plan in plans))
         except BaseException:
             for plan in reversed(begun):

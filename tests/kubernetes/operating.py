@@ -200,9 +200,11 @@ def ask(*words):
     raw = b"*%d\\r\\n" % len(words) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(w), w) for w in words)
     until, why = time.monotonic() + patience, None
     while time.monotonic() < until:
+        sent = False
         try:
             if link is None:
                 link = socket.create_connection((host, 6379), 3).makefile("rwb")
+            sent = True
             link.write(raw)
             link.flush()
             line = link.readline()
@@ -213,7 +215,8 @@ def ask(*words):
             why = line.decode()
         except OSError as error:
             why = str(error)
-        if words[0] == b"SET" and not why.startswith(("-BUSY", "-NOQUORUM", "-NOTFORMED")):
+        refused = why.startswith(("-BUSY", "-NOQUORUM", "-NOTFORMED"))
+        if words[0] == b"SET" and sent and not refused:
             doubtful.add((words[1], words[2]))  # it may be applied yet, behind a later one
         if not why:
             why = "connection lost"

@@ -6,6 +6,7 @@ A record whose time is over by log time is invisible at once; ticks remove its r
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from distkv.ids import ValueId
 from distkv.machine.interface import Event, Named, Record, Superseded
@@ -79,15 +80,10 @@ class Keyspace:
         return self.rows - sum(len(page) for page in self._due_pages())
 
     def _due_pages(self) -> list[list[bytes]]:
-        pages: list[list[bytes]] = []
         first = self.first_expiry_ms()
         if first is None or first > self.log_time_ms:
-            return pages
-        start, end = b"", _TIME.pack(self.log_time_ms + 1)
-        while page := self.expiries.keys(start, end, _PAGE):
-            pages.append(page)
-            start = page[-1] + b"\0"
-        return pages
+            return []
+        return list(_pages(self.expiries, _TIME.pack(self.log_time_ms + 1)))
 
     def first_expiry_ms(self) -> int | None:
         """The earliest time at which a key expires."""
@@ -143,10 +139,8 @@ class Keyspace:
 
     def flush(self) -> None:
         """Remove every record; each coded value is superseded."""
-        start = b""
-        while page := self.names.keys(start, None, _PAGE):
+        for page in _pages(self.names, None):
             self._events += [Superseded(ValueId.unpack(raw)) for raw in page]
-            start = page[-1] + b"\0"
         for epoch, count in sorted(self._membership.records.items()):
             self._membership.count(epoch, -count, -self._membership.bytes[epoch])
         for table in (self.records, self.names, self.expiries):
@@ -180,15 +174,22 @@ class Keyspace:
     def read_flushed(self, log_time_ms: int) -> None:
         """Walk over what `flush` and `count` would. Raises CorruptRow."""
         for table, end in ((self.names, None), (self.expiries, _TIME.pack(log_time_ms + 1))):
-            start = b""
-            while page := table.keys(start, end, _PAGE):
-                start = page[-1] + b"\0"
+            for _ in _pages(table, end):
+                pass
 
     def drain(self, into: list[StorageOperation]) -> None:
         """Append all changed rows."""
         self.records.drain(into)
         self.names.drain(into)
         self.expiries.drain(into)
+
+
+def _pages(table: Rows[bytes], end: bytes | None) -> Iterator[list[bytes]]:
+    """All keys below `end`, page by page. Raises CorruptRow."""
+    start = b""
+    while page := table.keys(start, end, _PAGE):
+        yield page
+        start = page[-1] + b"\0"
 
 
 def successor(prefix: bytes) -> bytes | None:

@@ -20,7 +20,8 @@ back in time is not heard any more, see core.hardstate). Kinds, and where they a
 | malformed_piece, foreign_value | a piece of impossible shape, or of somebody else's value |
 | impossible_drop | giving up, as never submitted, a value that a record names |
 | damaged_files | the own disk: files of the engine are damaged in all copies (scrubbing) |
-| other_founders, impossible_founders, damaged_snapshot | lists of founders, snapshots |
+| other_founders, impossible_founders | lists of founders |
+| damaged_snapshot, damaged_row | metadata that were asked for, and are none |
 
 The source is "node N" for what only N can have sent, else the address it came from.
 """

@@ -15,14 +15,14 @@ from distkv.member.messages import (
 )
 from distkv.storage.base import Table
 from distkv.wire import fields as f
-from distkv.wire.codec import register
+from distkv.wire.codec import KEY_BYTES_MAX, register
 
 _COUNT = f.optional_slot
 """A number, or -1 if it is not known."""
 _PAIR = f.tuple_of(lambda *items: items, f.integer(0, 255), f.number)
 
 _TABLE = f.one_of(Table)
-_ROW_KEY = f.blob_to(4096 + 64)
+_ROW_KEY = f.blob_to(KEY_BYTES_MAX + 64)
 """A user's key, perhaps behind a time."""
 
 
