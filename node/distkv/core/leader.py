@@ -352,10 +352,11 @@ class Leader:
         self.reads.renew()
         self._checking = True
 
-    def tick(self) -> bool:
-        """False if the tenure must end: q1 voters not heard, or no way to go on."""
+    def tick(self, held: bool) -> bool:
+        """False if the tenure must end: q1 voters not heard, or no way to go on. `held`: nothing
+        is applied for now, so that a barrier that is not would keep everybody's reads waiting."""
         shared = self._shared
-        if not self.peers.quorum_heard():
+        if not self.peers.quorum_heard() or (held and not self.settled):
             return False
         if self._checking or self._stall:
             wait = shared.options.ticks(shared.options.recovery_timeout)

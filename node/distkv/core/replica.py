@@ -258,8 +258,7 @@ class Replica:
             self._election.leader_lost()
 
     def peer_up(self, member: Member) -> None:
-        """A connection to that peer began; the process there may be another one now, and does
-        not count before `records.greets`."""
+        """A connection began; whoever is there now does not count before `records.greets`."""
         self.records.connected(member)
         self._catchup.met(member.ordinal)
         self._acceptor.answer_next()
@@ -278,7 +277,7 @@ class Replica:
         shared.now += ticks
         shared.wall = wall_ms
         if self._leader is not None:
-            if not self._leader.tick():
+            if not self._leader.tick(self.held):
                 self._resign()
         elif shared.may_vote():
             self._tick_follower()
@@ -385,6 +384,9 @@ class Replica:
         if self._shared.now >= self._election.deadline:
             self._candidacy = None
             self._set_leader(None)
+            if self.held:  # who applies nothing is not to lead
+                self._resign()
+                return
             self._role = Role.PRE_CANDIDATE
             if self._election.begin():
                 self._campaign()
@@ -411,10 +413,8 @@ class Replica:
     # -- messages
 
     def _from_voter(self, sender: Member, ballot: Ballot, chosen: int) -> bool:
-        """Whether a message of the ballot's owner may be acted upon.
-
-        A sender that is no voter here, yet knows more, may have been admitted by an entry
-        that we lack: learn first.
+        """Whether a message of the ballot's owner may be acted upon. A sender that is no voter
+        here, yet knows more, may have been admitted by an entry that we lack: learn first.
         """
         if ballot.ordinal != sender.ordinal or ballot.incarnation != sender.incarnation:
             self.witness.uses(sender, ballot)
@@ -495,5 +495,5 @@ class Replica:
 
     def _on_transfer(self, sender: Member, message: Transfer) -> None:
         follows = sender == self._leader_member and message.ballot == self._acceptor.ballot
-        if follows and self._leader is None and self._shared.may_vote():
+        if follows and self._leader is None and self._shared.may_vote() and not self.held:
             self._campaign()

@@ -59,12 +59,14 @@ if TYPE_CHECKING:
 
 UNFOUNDED = "waiting to be founded"
 """State of a node that knows of no cluster."""
+MENDING = "mending"
+"""State of a node that applies nothing until a peer's state takes the place of its own."""
 
 
 def state_of(seat: Seat) -> tuple[str, str]:
     """One word, and one sentence for a person."""
     if seat.replica.held:
-        return "mending", "metadata on the disk are damaged: a peer's state takes their place"
+        return MENDING, "metadata on the disk are damaged: a peer's state takes their place"
     if seat.receiver.active:
         return "catching up", "a snapshot of the metadata is on its way"
     standing = standing_of(seat)

@@ -50,7 +50,7 @@ from distkv.member.overview import Overview
 from distkv.member.pending import PendingCommands
 from distkv.member.reading import ReadServer, as_client_error
 from distkv.member.reads import ReadRounds
-from distkv.member.report import status_of
+from distkv.member.report import MENDING, status_of
 from distkv.member.standing import Standing, standing_of
 from distkv.member.writing import Writer
 from distkv.operations import Operation, Upload
@@ -468,12 +468,17 @@ class Seat:
             self._send(leader.ordinal, Forward((command,)))
 
     def best_successor(self) -> int | None:
-        """The follower that is furthest along, to hand leadership over to."""
-        peers = [p for p in self.replica.status().peers if p.voter and p.member != self.member]
-        reachable = [p for p in peers if self.owner.peers.is_up(p.member)]
-        if not reachable:
-            return None
-        return max(reachable, key=lambda peer: peer.match).member.ordinal
+        """The follower that is furthest along, to hand leadership over to. Not one whose own
+        state is being replaced: it would not take it."""
+        peers, greetings = self.owner.peers, self.owner.peers.greetings
+        others = [p for p in self.replica.status().peers if p.voter and p.member != self.member]
+        fit = [
+            peer
+            for peer in others
+            if peers.is_up(peer.member)
+            and ((said := greetings.get(peer.member.ordinal)) is None or said.state != MENDING)
+        ]
+        return max(fit, key=lambda peer: peer.match).member.ordinal if fit else None
 
     def greeting(self) -> Greeting:
         """How far this node is."""
