@@ -11,6 +11,7 @@ Last piece: msgpack (format, number, (), CRC-32C over all earlier pieces).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import google_crc32c
@@ -23,7 +24,9 @@ FORMAT = 1
 PIECE_BYTES = 256 * 1024
 TABLES = (Table.STATE, Table.RECORD, Table.NAME, Table.EXPIRY)
 INSTALLING = b"installing"
+"""Row of META while the state is half a snapshot: format, and its slot (8 bytes)."""
 _PAGE = 128
+_SLOT = struct.Struct(">Q")
 _ROW_OVERHEAD = 16
 
 
@@ -110,13 +113,15 @@ class SnapshotSink:
     def __init__(self) -> None:
         self.number = 0
         """The piece wanted next."""
+        self.slot = -1
+        """The applied slot of the snapshot, once its first piece was taken."""
         self.done = False
         self._checksum = 0
 
-    def begin(self) -> list[StorageOperation]:
-        """Mark the installation and remove the old state."""
+    def begin(self, slot: int) -> list[StorageOperation]:
+        """Mark the installation of the state after `slot` and remove the old one."""
         return [
-            Put(Table.META, INSTALLING, bytes([FORMAT])),
+            Put(Table.META, INSTALLING, bytes([FORMAT]) + _SLOT.pack(slot)),
             *(DeleteRange(table, b"", END) for table in TABLES),
         ]
 
@@ -134,9 +139,11 @@ class SnapshotSink:
         if rest:
             return self._end(rest)
         batch = _batch(rows)
+        if self.number == 0:
+            self.slot = _slot_in(batch[0])
         self._checksum = google_crc32c.extend(self._checksum, body)
         self.number += 1
-        return batch
+        return [*batch]
 
     def _end(self, rest: list[object]) -> list[StorageOperation]:
         if self.number == 0:
@@ -148,10 +155,21 @@ class SnapshotSink:
         return [Delete(Table.META, INSTALLING)]
 
 
-def _batch(rows: object) -> list[StorageOperation]:
+def _slot_in(head: Put) -> int:
+    """HEAD_ROW is the first of all rows."""
+    try:
+        slot = msgpack.unpackb(head.value)[1] if head.key == HEAD_ROW else None
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException):
+        slot = None
+    if type(slot) is not int or slot < 0:
+        raise SnapshotError("the snapshot does not begin with its slot")
+    return slot
+
+
+def _batch(rows: object) -> list[Put]:
     if type(rows) is not tuple or not rows or len(rows) % 3:
         raise SnapshotError("a piece of the snapshot has no rows")
-    batch: list[StorageOperation] = []
+    batch: list[Put] = []
     for table, key, value in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
         if table not in TABLES or type(key) is not bytes or type(value) is not bytes:
             raise SnapshotError("a piece of the snapshot holds something that is not a row")
@@ -162,6 +180,12 @@ def _batch(rows: object) -> list[StorageOperation]:
 def is_installing(engine: Engine) -> bool:
     """Whether a snapshot was begun and not completed."""
     return engine.get(Table.META, INSTALLING) is not None
+
+
+def installing_slot(engine: Engine) -> int | None:
+    """The slot of the snapshot that is half installed; None: none is, or nobody noted it."""
+    mark = engine.get(Table.META, INSTALLING)
+    return None if mark is None or len(mark) < 1 + _SLOT.size else int(_SLOT.unpack(mark[1:])[0])
 
 
 def check_not_installing(engine: Engine) -> None:

@@ -1,38 +1,21 @@
 """A snapshot of the metadata, in pieces, from any peer: for a node the log cannot help.
 
 The receiver pulls one piece at a time and stages it on disk; the old state stays in use.
-With the last piece the staged rows replace the state in one go. A crash in the middle of
-that leaves the mark `installing` and all stages: `finish_install` does it again at start.
+With the last piece the staged rows replace the state in one go (`staging`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkv.core.log import forget_below
-from distkv.machine.snapshot import (
-    SnapshotError,
-    SnapshotSink,
-    SnapshotSource,
-    is_installing,
-    slot_of,
-)
+from distkv.machine.snapshot import SnapshotSource, is_installing
 from distkv.member.messages import SnapshotPiece, SnapshotWanted
-from distkv.storage.base import (
-    CorruptRow,
-    DeleteRange,
-    Engine,
-    Put,
-    StorageFull,
-    StorageOperation,
-    Table,
-)
+from distkv.member.staging import StageLost, Transfer, finish_install
+from distkv.storage.base import CorruptRow, StorageFull, Table
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
 
-PIECE_TIMEOUT_SECONDS = 1.0
-TRIES_MAX = 5
 SERVED_MAX = 4
 """Snapshots given at once; each pins a view of the engine."""
 SERVED_IDLE_SECONDS = 30.0
@@ -101,22 +84,13 @@ class SnapshotServer:
         self._sources.clear()
 
 
-class SnapshotReceiver:
+class SnapshotReceiver(Transfer):
     """Fetches and installs a snapshot when the replica says it needs one."""
 
     def __init__(self, seat: Seat) -> None:
+        super().__init__(seat.owner)
         self._seat = seat
-        self._transfer = 0
-        self._peer = -1
-        self._sink = SnapshotSink()
-        self._asked_at = 0.0
-        self._tries = 0
         self._anew = False
-
-    @property
-    def active(self) -> bool:
-        """A snapshot is on its way."""
-        return self._peer >= 0
 
     @property
     def anew(self) -> bool:
@@ -125,43 +99,19 @@ class SnapshotReceiver:
 
     def poll(self, now: float) -> None:
         """Begin, ask again, or take another peer."""
-        if self._peer < 0:
-            peer = self._seat.replica.needs_snapshot
-            if peer is not None:
-                self._anew = False
-                self._begin(peer, now)
-        elif now - self._asked_at > PIECE_TIMEOUT_SECONDS:
-            self._tries += 1
-            if self._tries > TRIES_MAX or self._peer not in self._seat.owner.peers.up:
-                self.give_up()
-            else:
-                self._ask(now)
+        if self.active:
+            self._ask_again(now)
+            return
+        peer = self._seat.replica.needs_snapshot
+        if peer is not None:
+            self._anew = False
+            self._begin(peer, now)
 
     def take_anew(self, peer: int, now: float) -> None:
         """The own state is damaged: replace it by one that is not older."""
         assert not self.active, "one at a time"
         self._anew = True
         self._begin(peer, now)
-
-    def _begin(self, peer: int, now: float) -> None:
-        self._transfer += 1
-        self._peer = peer
-        self._sink = SnapshotSink()
-        self._tries = 0
-        if self._written([UNSTAGE]):
-            self._ask(now)
-
-    def _written(self, operations: list[StorageOperation]) -> bool:
-        """False: the disk is full; the transfer ends, and another begins later."""
-        try:
-            self._seat.owner.write_now(operations)
-        except StorageFull:
-            self.give_up()
-        return self.active
-
-    def give_up(self) -> None:
-        """Whatever else of it comes is not taken."""
-        self._peer = -1
 
     def peer_down(self, ordinal: int) -> None:
         """Nothing comes from this peer now. What it gave already is kept for a moment."""
@@ -173,70 +123,30 @@ class SnapshotReceiver:
         if ordinal == self._peer:
             self._ask(now)
 
-    def _ask(self, now: float) -> None:
-        self._asked_at = now
-        self._seat.owner.send(self._peer, SnapshotWanted(self._transfer, self._sink.number))
+    def _least(self) -> int:
+        return self._seat.machine.applied + (not self._anew)
 
-    def on_piece(self, ordinal: int, piece: SnapshotPiece) -> None:
-        """Stage it and ask for the next one; the last makes the new state."""
-        seat = self._seat
-        expected = (self._peer, self._transfer, self._sink.number)
-        if (ordinal, piece.transfer, piece.piece) != expected:
-            return
-        least = seat.machine.applied + (not self._anew)
-        if not piece.body or piece.slot < least:
-            self.give_up()  # not to be had there, or the log caught up meanwhile
-            if self._anew and not piece.piece and not piece.body:
-                seat.healer.refused(ordinal)
-            return
+    def _refused(self, piece: SnapshotPiece, ordinal: int) -> None:
+        if self._anew and not piece.piece and not piece.body:
+            self._seat.healer.refused(ordinal)
+
+    def _coming(self) -> None:
         if self._anew:
             # While a damaged state is replaced, the own one must not get ahead of what comes.
-            seat.replica.held = True
+            self._seat.replica.held = True
+
+    def _complete(self, slot: int) -> None:
+        seat = self._seat
         try:
-            self._sink.take(piece.body)
-        except SnapshotError as error:
-            seat.owner.suspect(f"node {ordinal}", "damaged_snapshot", str(error))
-            self.give_up()
+            finish_install(seat.owner.engine)
+        except StageLost as lost:
+            seat.healer.on_rot(Table.META, lost.key)
+            if is_installing(seat.owner.engine):
+                raise  # it rotted since it was checked; the next start takes another state
             return
-        if not self._written([Put(Table.META, stage_of(piece.piece), piece.body)]):
+        except StorageFull:
+            if is_installing(seat.owner.engine):
+                raise  # the old state is gone; the next start goes on with it
             return
-        self._tries = 0
-        if self._sink.done:
-            self.give_up()
-            try:
-                finish_install(seat.owner.engine)
-            except StorageFull:
-                if is_installing(seat.owner.engine):
-                    raise  # the old state is gone; the next start goes on with it
-                return
-            seat.healer.states_taken += self._anew
-            seat.installed(piece.slot)
-        else:
-            self._ask(seat.kernel.now)
-
-
-_STAGE = b"stage"
-UNSTAGE = DeleteRange(Table.META, _STAGE, _STAGE + b"\xff" * 5)
-"""Forget what was staged."""
-
-
-def stage_of(number: int) -> bytes:
-    """Where a piece is staged, in table META."""
-    return _STAGE + number.to_bytes(4, "big")
-
-
-def finish_install(engine: Engine) -> None:
-    """Make the staged snapshot the state. Idempotent: begins by removing what is there.
-
-    What was accepted in slots that the new state covers may not be what was chosen there. It goes
-    with the last batch: a start right after that would take it for chosen, and tell others.
-    """
-    sink = SnapshotSink()
-    engine.write(sink.begin())
-    while not sink.done:
-        body = engine.get(Table.META, stage_of(sink.number))
-        assert body is not None, "a snapshot is installed only when all its pieces are staged"
-        rows = sink.take(body)
-        if sink.done:
-            rows += [UNSTAGE, forget_below(slot_of(engine) + 1)]
-        engine.write(rows)
+        seat.healer.states_taken += self._anew
+        seat.installed(slot)

@@ -26,6 +26,7 @@ from distkv.machine.snapshot import TABLES, slot_of
 from distkv.member.identity import own_row
 from distkv.member.messages import RowsGiven
 from distkv.member.row_exchange import NEVER, Row, RowExchange
+from distkv.member.staging import is_staged
 from distkv.storage.base import (
     CorruptRow,
     DeleteRange,
@@ -105,7 +106,12 @@ class Healer:
             self._on_rotten_state(row)
             return
         self._count(table)
-        if self._from_memory(table, key):
+        if is_staged(table, key):
+            self._seat.receiver.drop_stage()
+            self.mended += 1
+            detail = f"a staged piece of a snapshot, {key!r}, is damaged: another one is asked for"
+            self._seat.owner.suspect("own disk", "rotten row", detail)
+        elif self._from_memory(table, key):
             self.mended += 1
         else:
             detail = f"row {key!r} of table {table.name} is damaged and nobody remembers it"

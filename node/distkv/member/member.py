@@ -25,12 +25,14 @@ from distkv.member.identity import (
     identity_row,
     load_founding,
 )
-from distkv.member.messages import Founding, Greeting, WentBack
+from distkv.member.messages import Founding, Greeting, SnapshotPiece, WentBack
 from distkv.member.options import MemberOptions
 from distkv.member.output import Outgoing, Output
 from distkv.member.peers import Peers
-from distkv.member.report import UNFOUNDED, health_fields
+from distkv.member.regaining import Regaining
+from distkv.member.report import MENDING, health_fields, state_without_seat
 from distkv.member.seat import DATA_STREAM, Seat
+from distkv.member.staging import StageLost
 from distkv.member.suspicions import SuspicionLog
 from distkv.member.wire import register_messages
 from distkv.operations import Operation, Upload
@@ -94,6 +96,7 @@ class Member:
         self.on_identity: Callable[[DirectoryIdentity], None] = lambda identity: None
         """Called when the generation of the cluster was learnt."""
         self.seat: Seat | None = None
+        self._regaining: Regaining | None = None  # then there is no seat
         if self._founding is not None:
             self._take_seat(self._founding)
 
@@ -143,6 +146,8 @@ class Member:
             self._learn_founding(peer, message)  # type: ignore[arg-type]
         elif self.seat is not None:
             self.seat.receive(peer, message)
+        elif kind is SnapshotPiece and self._regaining is not None:
+            self._regaining.on_piece(peer.ordinal, message)  # type: ignore[arg-type]
         elif kind is ShardPiece:
             self._refuse_piece(peer, message)  # type: ignore[arg-type]
 
@@ -224,7 +229,7 @@ class Member:
         """Start a client operation; the future fails with DistKVError only."""
         if self.seat is None:
             future: Future[object] = Future()
-            future.set_exception(NotFormed(self._waiting_text()))
+            future.set_exception(NotFormed(self._waiting()[1]))
             return future
         self.poke()
         return self.seat.execute(operation, deadline)
@@ -237,7 +242,7 @@ class Member:
     def upload(self, length: int | None) -> Upload:
         """Begin a value that arrives in pieces. Raises NotFormed, Busy, TooLarge."""
         if self.seat is None:
-            raise NotFormed(self._waiting_text())
+            raise NotFormed(self._waiting()[1])
         return self.seat.upload(length)
 
     def found(self, founding: Founding) -> None:
@@ -270,14 +275,23 @@ class Member:
         self.identity = self.identity._replace(generation=founding.generation)
         self._out.writes += [founding_row(founding), identity_row(self.identity)]
         self.on_identity(self.identity)
-        self._out.must_flush = True
-        self._founding_durable_at = self._number + 1
+        self.sit_once_durable()
         for ordinal in self.peers.up:
             # A peer on the list may vote as soon as it holds the list durably itself.
             self._out.messages_after_flush.append(Outgoing(ordinal, Lane.CONTROL, 0, founding))
 
+    def sit_once_durable(self) -> None:
+        """Take the seat when all that is written by now is flushed."""
+        self._regaining = None
+        self._out.must_flush = True
+        self._founding_durable_at = self._number + 1
+
     def _take_seat(self, founding: Founding) -> None:
-        self.seat = Seat(self, founding, self._rng)
+        try:
+            self.seat = Seat(self, founding, self._rng)
+        except StageLost as lost:
+            self._regaining = Regaining(self, lost)
+            return
         self._ticked = self._next_tick = self.kernel.now
         self.seat.set_disk_full(self._disk_full)
         for ordinal, peer in self.peers.up.items():
@@ -287,13 +301,8 @@ class Member:
             if said is not None:
                 self._on_greeting(peer, said)
 
-    def _waiting_text(self) -> str:
-        if self._founding is None:
-            return (
-                "this node has an empty directory: it waits to be founded by the cluster's "
-                "owner, or to be told of the cluster by a peer"
-            )
-        return "this node makes the list of founders durable; try again"
+    def _waiting(self) -> tuple[str, str]:
+        return state_without_seat(self._founding is not None, self._regaining is not None)
 
     # -- what goes out
 
@@ -438,6 +447,8 @@ class Member:
             if now >= self._next_sweep:
                 seat.sweep(now)
                 self._next_sweep = now + self.options.sweep
+        elif self._regaining is not None:
+            self._regaining.poll(now)
         self._greet(now)
 
     def _plan_tick(self, seat: Seat) -> float:
@@ -454,14 +465,16 @@ class Member:
     def _greeting(self) -> Greeting:
         if self.seat is not None:
             return self.seat.greeting()
-        return Greeting(self._founding is not None, False, self._disk_full, 0)
+        state = "" if self._regaining is None else MENDING
+        return Greeting(self._founding is not None, False, self._disk_full, 0, state=state)
 
     # -- status
 
     def health(self) -> dict[str, object]:
         """See operations.Store."""
         if self.seat is None:
-            return {"serving": False, "state": UNFOUNDED, "detail": self._waiting_text()}
+            state, detail = self._waiting()
+            return {"serving": False, "state": state, "detail": detail}
         return health_fields(self.seat)
 
     def status(self) -> dict[str, object]:
@@ -478,7 +491,5 @@ class Member:
             "peers_up": sorted(self.peers.up),
         }
         if self.seat is None:
-            own |= {"state": UNFOUNDED, "detail": self._waiting_text()}
-            own |= {"formed": False, "serving": False, "role": "none", "leader": None}
-            return own
+            return own | self.health() | {"formed": False, "role": "none", "leader": None}
         return own | self.seat.status()

@@ -24,7 +24,6 @@ from distkv.ids import Ballot, Member
 from distkv.machine.commands import change_replace
 from distkv.machine.interface import ChangeRefused
 from distkv.machine.snapshot import SnapshotSink, SnapshotSource
-from distkv.member.catchup import UNSTAGE, finish_install, stage_of
 from distkv.member.identity import (
     WENT_BACK,
     DirectoryIdentity,
@@ -32,6 +31,7 @@ from distkv.member.identity import (
     identity_row,
     read_identity,
 )
+from distkv.member.staging import UNSTAGE, finish_install, stage_of
 from distkv.member.survivors import (
     CannotRecover,
     Slots,
@@ -226,7 +226,7 @@ class Recovery:
     def _make(self, engine: Engine, member: Member) -> None:
         """A new member: the state without shards; the identity last, as the sign of all."""
         sink = SnapshotSink()
-        engine.write(sink.begin())
+        engine.write(sink.begin(self._base.machine.applied))
         for body in self._pieces():
             engine.write(sink.take(body))
         cluster = self._base.identity.cluster

@@ -63,6 +63,22 @@ MENDING = "mending"
 """State of a node that applies nothing until a peer's state takes the place of its own."""
 
 
+def state_without_seat(founded: bool, regaining: bool) -> tuple[str, str]:
+    """Of a node that has no seat, as `state_of`."""
+    if regaining:
+        return MENDING, (
+            "a snapshot of the metadata was half installed when the node stopped, and what was "
+            "staged of it is damaged: a peer's state takes its place, and until then this node "
+            "takes part in nothing"
+        )
+    if founded:
+        return UNFOUNDED, "this node makes the list of founders durable; try again"
+    return UNFOUNDED, (
+        "this node has an empty directory: it waits to be founded by the cluster's owner, or to "
+        "be told of the cluster by a peer"
+    )
+
+
 def state_of(seat: Seat) -> tuple[str, str]:
     """One word, and one sentence for a person."""
     if seat.replica.held:

@@ -24,7 +24,7 @@ from distkv.machine.machine import Machine, is_founded
 from distkv.machine.membership import Options as StateOptions
 from distkv.machine.snapshot import is_installing
 from distkv.member.applied import AppliedState
-from distkv.member.catchup import SnapshotReceiver, SnapshotServer, finish_install
+from distkv.member.catchup import SnapshotReceiver, SnapshotServer
 from distkv.member.clients import Clients
 from distkv.member.commands import CommandRouter
 from distkv.member.coordinator import SeatCoordinator
@@ -51,6 +51,7 @@ from distkv.member.pending import PendingCommands
 from distkv.member.reading import ReadServer, as_client_error
 from distkv.member.reads import ReadRounds
 from distkv.member.report import MENDING, status_of
+from distkv.member.staging import finish_install
 from distkv.member.standing import Standing, standing_of
 from distkv.member.writing import Writer
 from distkv.operations import Operation, Upload

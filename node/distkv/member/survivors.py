@@ -22,7 +22,6 @@ from distkv.ids import ZERO_BALLOT, Ballot, Member, ValueId
 from distkv.machine.interface import Record
 from distkv.machine.machine import Machine, is_founded
 from distkv.machine.snapshot import is_installing
-from distkv.member.catchup import finish_install
 from distkv.member.identity import (
     WENT_BACK,
     DirectoryIdentity,
@@ -30,6 +29,7 @@ from distkv.member.identity import (
     read_identity,
 )
 from distkv.member.messages import Founding
+from distkv.member.staging import StageLost, finish_install
 from distkv.storage.base import CorruptRow, Engine, Table
 
 _PAGE = 500
@@ -53,7 +53,7 @@ class Survivor:
         if identity is None or founding is None or not is_founded(engine):
             raise Empty(f"{name} holds no member of a cluster: leave it out")
         if is_installing(engine):
-            finish_install(engine)
+            _finish_install(name, engine)
         self.identity: DirectoryIdentity = identity
         self.founding: Founding = founding
         self.machine = Machine.load(engine)
@@ -81,6 +81,16 @@ class Survivor:
     def member(self) -> Member:
         """Seat and incarnation."""
         return self.identity.member
+
+
+def _finish_install(name: str, engine: Engine) -> None:
+    try:
+        finish_install(engine)
+    except StageLost as lost:
+        raise CannotRecover(
+            f"{name} holds half a state, {lost}: start its node while others run, and it takes "
+            "theirs; or leave it out"
+        ) from lost
 
 
 class Slots(NamedTuple):

@@ -189,9 +189,9 @@ def boot_not_durable(patch: Patch) -> None:
 @mutation
 def records_kept_in_memory_over_a_snapshot(patch: Patch) -> None:
     """What was remembered of the records is not forgotten when a snapshot replaces them."""
-    original = SnapshotReceiver.on_piece
+    original = SnapshotReceiver._complete
 
-    def on_piece(self: SnapshotReceiver, ordinal: int, piece: Any) -> None:
+    def complete(self: SnapshotReceiver, slot: int) -> None:
         machine = self._seat.machine
         reload = machine.reload
 
@@ -202,11 +202,11 @@ def records_kept_in_memory_over_a_snapshot(patch: Patch) -> None:
 
         machine.reload = keep_the_records  # type: ignore[method-assign]
         try:
-            original(self, ordinal, piece)
+            original(self, slot)
         finally:
             machine.reload = reload  # type: ignore[method-assign]
 
-    patch(SnapshotReceiver, "on_piece", on_piece)
+    patch(SnapshotReceiver, "_complete", complete)
 
 
 @mutation

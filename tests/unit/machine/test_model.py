@@ -149,7 +149,7 @@ def moved(node: Node) -> None:
     """Go on from a snapshot in another engine."""
     engine = MemoryEngine()
     source, sink = SnapshotSource(node.engine.view(), 300), SnapshotSink()
-    engine.write(sink.begin())
+    engine.write(sink.begin(0))
     while not sink.done:
         piece = source.piece(sink.number)
         assert piece is not None

@@ -51,7 +51,7 @@ def pieces_of(world: World, piece_bytes: int = 2000) -> list[bytes]:
 
 def install(world: World, bodies: list[bytes]) -> None:
     sink = SnapshotSink()
-    world.engine.write(sink.begin())
+    world.engine.write(sink.begin(0))
     for body in bodies:
         assert not sink.done
         world.engine.write(sink.take(body))
@@ -122,7 +122,7 @@ def test_an_interrupted_installation_is_noticed_and_starts_again() -> None:
     bodies = pieces_of(world)
     for stop in (0, 1, len(bodies) // 2, len(bodies) - 1):
         sink = SnapshotSink()
-        other.engine.write(sink.begin())
+        other.engine.write(sink.begin(0))
         for body in bodies[:stop]:
             other.engine.write(sink.take(body))
         with pytest.raises(InstallInterrupted):
@@ -170,7 +170,7 @@ def test_a_peer_cannot_write_anything_but_rows_of_the_state(rows: object) -> Non
 
 
 def test_identity_and_shards_are_left_alone() -> None:
-    batch = SnapshotSink().begin()
+    batch = SnapshotSink().begin(0)
     tables = {operation.table for operation in batch[1:]}
     assert tables == set(STATE_TABLES) - {Table.META}
     world = filled()

@@ -9,8 +9,8 @@ from distkv.core.log import Log
 from distkv.core.outbox import Outbox
 from distkv.ids import Ballot
 from distkv.machine.snapshot import SnapshotSource, is_installing
-from distkv.member.catchup import finish_install, stage_of
 from distkv.member.messages import SnapshotPiece
+from distkv.member.staging import finish_install, stage_of
 from distkv.storage.base import Put, Table
 from distkv.storage.memory import MemoryEngine
 

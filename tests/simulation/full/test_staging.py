@@ -1,0 +1,63 @@
+"""A swap for a peer's state that was broken off, and whose staged pieces have rotted since."""
+
+from __future__ import annotations
+
+import pytest
+from simulation.full import test_healing as healing
+
+from distkv.machine.snapshot import SnapshotSink, SnapshotSource, is_installing
+from distkv.member.staging import stage_of
+from distkv.simulation.full_world import World
+from distkv.simulation.member_host import Host
+from distkv.storage.base import Put, Table
+
+
+def break_off(host: Host, giver: Host, installed: int) -> None:
+    """As a crash after so many pieces were installed would leave the directory."""
+    source, sink, bodies = SnapshotSource(giver.engine.view(), 200), SnapshotSink(), []
+    last = False
+    while not last:
+        given = source.piece(len(bodies))
+        assert given is not None
+        body, last = given
+        bodies.append(body)
+    host.engine.write([Put(Table.META, stage_of(n), body) for n, body in enumerate(bodies)])
+    host.engine.write(sink.begin(source.slot))
+    for body in bodies[:installed]:
+        host.engine.write(sink.take(body))
+    host.engine.flush()
+    source.close()
+
+
+@pytest.mark.parametrize("installed", [0, 3])
+@pytest.mark.parametrize("led", [False, True])
+def test_a_node_without_a_state_takes_one_from_a_peer(installed: int, led: bool) -> None:
+    world = healing.world_of()
+    for i in range(20):
+        healing.put(world, b"key%d" % i, b"value")
+    world.run_until(lambda: False, 2.0)
+    host = next(h for h in world.hosts if h.leads is led)
+    giver = next(h for h in world.hosts if h is not host)
+    world.crash(host)
+    break_off(host, giver, installed)
+    host.engine.rot(Table.META, stage_of(1))
+    for i in range(20, 30):
+        healing.put(world, b"key%d" % i, b"value", giver.ordinal)
+    host.start()
+    assert host.member is not None
+    assert host.member.seat is None
+    assert host.member.health()["state"] == "mending"
+    assert world.run_until(lambda: host.votes, 10.0)
+    assert not is_installing(host.engine)
+    assert healing.get(world, b"key29", host.ordinal) == b"value"
+    goes_on_without_two_others(world, host)
+
+
+def goes_on_without_two_others(world: World, host: Host) -> None:
+    """Its vote counts again: with two more down it is needed."""
+    others = [h for h in world.hosts if h is not host][:2]
+    for other in others:
+        world.crash(other)
+    assert world.run_until(lambda: any(h.leads for h in world.hosts), 20.0)
+    healing.put(world, b"last", b"value", host.ordinal)
+    assert healing.get(world, b"last", host.ordinal) == b"value"
