@@ -13,6 +13,7 @@ from distkv.errors import BadRequest
 from distkv.ids import Member
 from distkv.machine.commands import change_replace
 from distkv.member.soundness import NotYet, check_joiner, check_leader, check_owner, check_quorum
+from distkv.member.standing import was_removed
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -34,7 +35,7 @@ def replace(seat: Seat, owner: str, ordinal: int, old: int, new: int) -> bool:
         raise BadRequest(
             f"old is {old}, but ordinal {ordinal} is held by {members[ordinal].incarnation}"
         )
-    if seat.machine.membership.was_removed(new):
+    if was_removed(seat, new):  # if that is unknown, `check_joiner` refuses
         raise BadRequest(f"incarnation {new} was removed and is never admitted again")
     check_leader(seat)
     check_joiner(seat, Member(ordinal, new))

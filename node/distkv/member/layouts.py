@@ -29,9 +29,9 @@ from distkv.member.soundness import (
     is_caught_up,
     reached_by,
 )
+from distkv.member.standing import was_removed
 
 if TYPE_CHECKING:
-    from distkv.machine.membership import Membership
     from distkv.member.seat import Seat
 
 LAYOUTS_MAX = 4
@@ -59,7 +59,7 @@ def change(
     membership = seat.machine.membership
     newest = membership.configuration
     wanted = Configuration(membership.epoch + 1, k, m, members)
-    _check_members(membership, wanted)
+    _check_members(seat, wanted)
     check_leader(seat)
     if not again and wanted._replace(epoch=newest.epoch) == newest:
         return True
@@ -82,7 +82,8 @@ def change(
     return False
 
 
-def _check_members(membership: Membership, wanted: Configuration) -> None:
+def _check_members(seat: Seat, wanted: Configuration) -> None:
+    membership = seat.machine.membership
     try:
         check(wanted)
     except ValueError as error:
@@ -96,7 +97,7 @@ def _check_members(membership: Membership, wanted: Configuration) -> None:
                 f"{then.incarnation}; replace it first (POST /v1/admin/replace)"
             )
     for member in wanted.members[len(membership.everybody) :]:
-        if membership.was_removed(member.incarnation):
+        if was_removed(seat, member.incarnation):  # if that is unknown, `_check_moment` refuses
             raise BadRequest(
                 f"members: incarnation {member.incarnation} was removed and is never admitted "
                 f"again; give node {member.ordinal} an empty directory"
@@ -215,7 +216,8 @@ class Epochs:
 
 
 def progress(seat: Seat) -> dict[str, object]:
-    """Plain data for GET /v1/admin/layout; see `runtime.admin`."""
+    """Plain data for GET /v1/admin/layout; see `runtime.admin`. `removed` is null where it is not
+    known."""
     membership = seat.machine.membership
     newest = membership.configuration
     old = [epoch for epoch in membership.layouts if epoch != membership.epoch]
@@ -253,7 +255,7 @@ def progress(seat: Seat) -> dict[str, object]:
                 "incarnation": member.incarnation,
                 "applied": reached_by(seat, member),
                 "caught_up": is_caught_up(seat, member),
-                "removed": membership.was_removed(member.incarnation),
+                "removed": was_removed(seat, member.incarnation),
             }
             for member in seat.learners.waiting()
             if member not in membership.everybody

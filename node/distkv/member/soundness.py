@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from distkv.core.configuration import Configuration
 from distkv.errors import DistKVError, NotFormed
 from distkv.ids import Member
+from distkv.member.standing import was_removed
 
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
@@ -99,8 +100,14 @@ def answers(seat: Seat, member: Member) -> bool:
 
 
 def check_joiner(seat: Seat, member: Member) -> None:
-    """Raise NotYet unless this node has caught up as a learner, and answers."""
+    """Raise NotYet unless this node has caught up as a learner, answers, and is known not to have
+    been removed (that it was is the caller's to refuse)."""
     ordinal, incarnation = member
+    if was_removed(seat, incarnation) is None:
+        raise NotYet(
+            f"whether incarnation {incarnation} was removed cannot be read from the disk of node "
+            f"{seat.member.ordinal}: what is damaged there is mended first"
+        )
     if not (seat.owner.peers.is_up(member) and answers(seat, member)):
         raise NotYet(f"incarnation {incarnation} at ordinal {ordinal} is not connected")
     if not is_caught_up(seat, member):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from distkv.storage.base import CorruptRow
+
 if TYPE_CHECKING:
     from distkv.member.seat import Seat
 
@@ -16,6 +18,7 @@ class Standing(Enum):
     JOINING = "waiting to be admitted"
     LEAVING = "leaving"
     RETIRED = "retired"
+    UNKNOWN = "mending"
 
 
 _TEXTS = {
@@ -26,7 +29,19 @@ _TEXTS = {
     "record needs them",
     Standing.RETIRED: "incarnation {incarnation} has left the cluster for good: process and "
     "directory may be removed",
+    Standing.UNKNOWN: "whether incarnation {incarnation} has left the cluster cannot be read from "
+    "its disk: a peer's state takes the place of what is damaged",
 }
+
+
+def was_removed(seat: Seat, incarnation: int) -> bool | None:
+    """Whether it left for good; None: the row that would say so is damaged here, and the healer
+    was told of it."""
+    try:
+        return seat.machine.membership.was_removed(incarnation)
+    except CorruptRow as rot:
+        seat.healer.met(rot)
+        return None
 
 
 def standing_of(seat: Seat) -> Standing:
@@ -36,9 +51,10 @@ def standing_of(seat: Seat) -> Standing:
         return Standing.VOTER
     if seat.member in membership.everybody:
         return Standing.LEAVING
-    if membership.was_removed(seat.member.incarnation):
-        return Standing.RETIRED
-    return Standing.JOINING
+    removed = was_removed(seat, seat.member.incarnation)
+    if removed is None:
+        return Standing.UNKNOWN
+    return Standing.RETIRED if removed else Standing.JOINING
 
 
 def describe(seat: Seat) -> str:

@@ -172,3 +172,34 @@ def test_a_walk_that_fails_once_does_not_leave_the_survey_with_too_few() -> None
     host.wake()
     assert world.run_until(lambda: not failures and restriper.census.known, 10.0)
     assert restriper.census.records == len(names)
+
+
+def test_a_node_without_a_seat_that_cannot_read_whether_it_has_left() -> None:
+    """Its sweep asks, as long as it is no member. There is no such row; its block is damaged."""
+    world, host = filled()
+    world.lose_disk(host)
+    host.start()
+    assert world.run_until(lambda: seated(host) and host.machine.applied > 0, 10.0)
+    assert not host.votes
+    row = b"r" + host.incarnation.to_bytes(8, "big")
+    get, write, damaged = host.engine.get, host.engine.write, [True]
+
+    def broken(table: Table, key: bytes) -> bytes | None:
+        if damaged and (table, key) == (Table.STATE, row):
+            raise CorruptRow(table, key)
+        return get(table, key)
+
+    def replacing(batch: Any) -> Any:
+        if any(isinstance(o, DeleteRange) and o.table is Table.STATE for o in batch):
+            damaged.clear()
+        return write(batch)
+
+    host.engine.get, host.engine.write = broken, replacing  # type: ignore[method-assign]
+    assert world.run_until(lambda: not damaged, 10.0)
+    assert host.alive
+    assert healing.taken(host) == 1
+    assert world.run_until(lambda: seat_of(host).status()["state"] == "waiting to be admitted", 5.0)
+
+
+def seated(host: Host) -> bool:
+    return host.member is not None and host.member.seat is not None
