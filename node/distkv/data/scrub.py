@@ -2,7 +2,8 @@
 
 Disks lose bits without saying so, and what nobody reads nobody misses until the other shards
 are gone as well. So all tables are walked in order, row by row, past every cache, and then
-whatever else the engine has in its files, as evenly over the period as their bytes allow. How
+whatever else the engine has in its files, as evenly over the period as their bytes allow. Where a
+walk fails (RocksDB, at a damaged block) it goes on at the next place from which one succeeds. How
 far a round has come is written down now and then; after a restart it goes on from there, and
 the time that was lost is caught up with.
 """
@@ -33,6 +34,10 @@ TABLES = (
 FRAMING = len(TABLES)
 """Index after the last table: what is on disk besides rows, if the engine has such things."""
 FORMAT = 1
+PLACE_BYTES = 32
+"""Places behind a damaged one are looked for with so many bytes, or one more than the row has."""
+GROWTHS_MAX = HALVES_MAX = 256
+"""Of the distance at which they are looked for."""
 ROW = b"scrub"
 """Row of META: (format, rounds, began ms, index of the table, key or position, bytes of this
 round)."""
@@ -101,6 +106,8 @@ class Scrubber:
         self._on_lost_framing = on_lost_framing
         self._table = 0
         self._start = b""
+        self._behind: bytes | None = None
+        """The last place found behind a damaged one."""
         self._saved_at = 0.0
         self.tasks: list[Task[None]] = []
 
@@ -175,32 +182,58 @@ class Scrubber:
         """Read some rows; how many bytes."""
         if self._table == FRAMING:
             return self._check_framing()
-        size = 0
-        table = TABLES[self._table]
+        table, damaged, size = TABLES[self._table], None, 0
         try:
             keys = self._engine.keys(table, self._start, None, self.limits.step_rows)
+            last = len(keys) < self.limits.step_rows
         except CorruptRow as rot:
-            return self._skip(table, rot.key)
-        last = len(keys) < self.limits.step_rows
+            damaged, last = max(rot.key, self._start), False
+            keys = self._before(table, damaged)
         for key in keys:
             self._start = key + b"\0"
             size += self._look(table, key)
-            if size >= self.limits.step_bytes:
-                last = False
+            if size >= self.limits.step_bytes and key != keys[-1]:
+                last, damaged = False, None  # what is damaged is met again
                 break
         self.progress.done_bytes += size
-        if last:
+        if damaged is not None:
+            size += self._skip(table, damaged, bool(keys))
+        elif last:
             self._next_table()
         return max(size, 1)
 
-    def _skip(self, table: Table, key: bytes) -> int:
-        """A walk does not get past this row, which may be sound itself: on with the next table."""
+    def _before(self, table: Table, key: bytes) -> list[bytes]:
+        """The last keys that a walk reaches, when it fails behind `key`."""
+        if key <= self._start:
+            return []
+        try:
+            return [*self._engine.keys(table, self._start, key, self.limits.step_rows), key]
+        except CorruptRow:
+            return []
+
+    def _skip(self, table: Table, key: bytes, gained: bool) -> int:
+        """A walk does not get past this row, which may be sound itself: on behind what is damaged.
+        The rows of a damaged block are left out, and few others; all others of the table, if the
+        place found behind the last one does not let a walk go on (not `gained`)."""
         if table is Table.SHARD:
             self._on_lost_framing(1)
         else:
             self._rotten(table, key, False)
-        self._next_table()
+        behind = None
+        if gained or self._start != self._behind:
+            behind = place_behind(self._start, lambda place: self._walks_from(table, place))
+        if behind is None:
+            self._next_table()
+        else:
+            self._start = self._behind = behind
         return len(key) + 1
+
+    def _walks_from(self, table: Table, place: bytes) -> bool:
+        try:
+            self._engine.keys(table, place, None, 1)
+        except CorruptRow:
+            return False
+        return True
 
     def _check_framing(self) -> int:
         position = int.from_bytes(self._start, "big")
@@ -246,6 +279,35 @@ class Scrubber:
             self.progress.began_ms = self._coordinator.wall_ms()
             self.progress.done_bytes = 0
             self._save()
+
+
+def place_behind(start: bytes, walks_from: Callable[[bytes], bool]) -> bytes | None:
+    """The nearest place above `start`, where `walks_from` does not hold, at which it does; None:
+    there is none. Asks for 512 places at most."""
+    width = max(len(start) + 1, PLACE_BYTES)
+    first, end = int.from_bytes(start.ljust(width, b"\0"), "big"), 1 << 8 * width
+
+    def holds(place: int) -> bool:
+        return walks_from(place.to_bytes(width, "big").rstrip(b"\0"))
+
+    # From the nearest on, because there may be other damage further away ...
+    leap = max(1, 8 * width // GROWTHS_MAX)
+    low, high, distance = first, min(first + 1, end - 1), 1
+    while not holds(high):
+        if high == end - 1:
+            return None
+        distance <<= leap
+        low, high = high, min(first + distance, end - 1)
+    # ... and then by halves back to where it begins.
+    for _ in range(HALVES_MAX):
+        middle = (low + high) // 2
+        if middle == low:
+            break
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    return high.to_bytes(width, "big").rstrip(b"\0")
 
 
 def _sound(key: bytes, row: bytes) -> bool:
