@@ -184,6 +184,19 @@ class Remote:
 
     async def get(self, key: str, path: Path) -> str:
         """Write a value to a file; returns its SHA-256. Raises Failure, OSError."""
+        return await self._read(key, path)
+
+    async def digest(self, key: str) -> str | None:
+        """SHA-256 of the value that the store has; None if it has none. Raises Failure."""
+        try:
+            return await self._read(key, None)
+        except Refused as refusal:
+            if refusal.code == "not_found" or refusal.code in GONE:
+                return None
+            raise
+
+    async def _read(self, key: str, path: Path | None) -> str:
+        """SHA-256 of a value. What goes to a file is counted, but for tries that broke off."""
         counted = 0
 
         async def attempt() -> bytes:
@@ -194,34 +207,16 @@ class Remote:
             async with self._session.get(self._url(key)) as response:
                 if response.status >= 300:
                     await _checked(response)
-                with path.open("wb") as file:
+                with contextlib.nullcontext() if path is None else path.open("wb") as file:
                     async for piece in response.content.iter_chunked(PIECE_BYTES):
                         digest.update(piece)
-                        file.write(piece)
-                        counted += len(piece)
-                        self.tally.bytes += len(piece)
+                        if file is not None:
+                            file.write(piece)
+                            counted += len(piece)
+                            self.tally.bytes += len(piece)
             return digest.hexdigest().encode()
 
         return (await self._persist(attempt, key)).decode()
-
-    async def digest(self, key: str) -> str | None:
-        """SHA-256 of the value that the store has; None if it has none. Raises Failure."""
-
-        async def attempt() -> bytes:
-            digest = hashlib.sha256()
-            async with self._session.get(self._url(key)) as response:
-                if response.status >= 300:
-                    await _checked(response)
-                async for piece in response.content.iter_chunked(PIECE_BYTES):
-                    digest.update(piece)
-            return digest.hexdigest().encode()
-
-        try:
-            return (await self._persist(attempt, key)).decode()
-        except Refused as refusal:
-            if refusal.code == "not_found" or refusal.code in GONE:
-                return None
-            raise
 
     async def page(self, prefix: str, cursor: str) -> Page:
         """Part of a listing, from the cursor of the one before. Raises Failure."""
