@@ -81,7 +81,9 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._unwritten: deque[Output] = deque()
-        self._unflushed: deque[Output] = deque()
+        self._unflushed: deque[tuple[int, list[Outgoing]]] = deque()
+        """Numbers, and what waits for the flush: not the rows, which may be shards of a large
+        value of which nothing is waited for until the last has come."""
         self._flush_wanted = False
         self._flushing = False
         self.flushes = 0
@@ -224,7 +226,7 @@ class Driver:
                     self._on_full(str(full))
                     return False
             self._unwritten.popleft()
-            self._unflushed.append(output)
+            self._unflushed.append((output.number, output.messages_after_flush))
             self._flush_wanted |= output.must_flush
         if self._refused:
             self._refused = False
@@ -318,9 +320,8 @@ class Driver:
         number = 0
         released: list[Outgoing] = []
         for _ in range(covered):
-            output = self._unflushed.popleft()
-            number = output.number
-            released += output.messages_after_flush
+            number, waiting = self._unflushed.popleft()
+            released += waiting
         if number:
             self.member.flushed(number)
         self._send(released)

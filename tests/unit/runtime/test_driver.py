@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -208,6 +209,39 @@ class Talkative(OneRow):
         output = super().turn(now, wall_ms)
         output.messages.append(Outgoing(1, Lane.CONTROL, 0, NotLeader()))
         return output
+
+
+class Referred(Output):
+    """May be referred to weakly."""
+
+
+class Uploading(OneRow):
+    """A member that a large value comes to: rows, and pieces for others, and nobody waits yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[weakref.ref[Output]] = []
+
+    def turn(self, now: float, wall_ms: int) -> Output:
+        self.number += 1
+        output = Referred(self.number, [Put(Table.SHARD, b"%d" % self.number, b"piece")])
+        self.outputs.append(weakref.ref(output))
+        return output
+
+
+def test_what_was_written_and_sent_is_not_kept_until_somebody_flushes() -> None:
+    """A value of 256 MiB is some 500 MB of shards and pieces."""
+
+    async def run() -> None:
+        member = Uploading()
+        driver = Driver(member, Disk(), lambda reason: None)  # type: ignore[arg-type]
+        await _wakes(driver, 5)
+        assert driver.flushes == 0
+        assert len(member.outputs) >= 5
+        assert [reference() for reference in member.outputs] == [None] * len(member.outputs)
+        await driver.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("quick", [True, False])
