@@ -165,7 +165,16 @@ def _read_file(layers: _Layers, path: Path) -> None:
 
 
 def _read_environment(layers: _Layers, environment: Mapping[str, str]) -> None:
+    meant = {
+        (right := variable(f"{section}.{field}")).replace(SEPARATOR, "_"): right
+        for section, fields in section_fields().items()
+        for field in fields
+    }
     for name in sorted(environment):
+        if name in meant:
+            # Other names with one underscore are left alone: Kubernetes sets some for Services.
+            fault = f"is not read; did you mean {meant[name]}, with two underscores?"
+            layers.problems.append(Problem(name, f"environment variable {name}", fault))
         if not name.startswith(PREFIX) or SEPARATOR not in name:
             continue
         section, _, field = name[len(PREFIX) :].lower().partition(SEPARATOR)

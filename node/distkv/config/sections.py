@@ -228,7 +228,10 @@ class LimitsSection(Section):
         default=1024, ge=1, le=100_000, description="Most client connections of each door."
     )
     pipeline_max: int = Field(
-        default=512, ge=1, le=1_000_000, description="Most commands of a connection in the works."
+        default=512,
+        ge=1,
+        le=1_000_000,
+        description="Most commands of a connection in the works; more wait unread.",
     )
     pending_max: int = Field(
         default=100_000,

@@ -243,6 +243,7 @@ class Leader:
         slot = self.next_slot
         self._shared.log.put(slot, self.ballot, entry)
         self._shared.out.must_flush = True
+        self._shared.rounds += 1
         self._acceptor.held = slot
         self.next_slot = slot + 1
         self.window_bytes += len(entry)

@@ -59,8 +59,9 @@ class LeaderReads:
             return False
         if len(self._rounds) >= self._shared.options.read_rounds:
             return False
-        self.probe += 1
         shared = self._shared
+        self.probe += 1
+        shared.read_rounds += 1
         self._rounds.append(_Round(self.probe, shared.log.chosen, shared.now, self._waiting))
         self._waiting = []
         return True

@@ -30,7 +30,9 @@ class Shared:
         "options",
         "out",
         "peers",
+        "read_rounds",
         "rng",
+        "rounds",
         "wall",
         "witness",
     )
@@ -54,6 +56,10 @@ class Shared:
             self.witness,
             lambda member: self.configuration.is_voter(member),
         )
+        self.rounds = 0
+        """Slots for which this node asked the voters to accept, since its start (phase 2)."""
+        self.read_rounds = 0
+        """Times it asked them whether it still leads, for all reads that waited."""
         self.durable = 0
         """Number of the last Ready known to be flushed."""
         self.admitted = 1

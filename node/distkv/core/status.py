@@ -44,6 +44,8 @@ class Status(NamedTuple):
     window: int
     changing: bool
     elections: int
+    rounds: int
+    read_rounds: int
     needs_snapshot: int | None
     suspicions: tuple[Member, ...]
     peers: tuple[PeerStatus, ...]
@@ -77,6 +79,8 @@ def picture(shared: Shared, leader: Leader | None, replica: Replica, acceptor: A
         0 if leader is None else leader.next_slot - 1 - shared.log.chosen,
         leader is not None and leader.changing,
         replica.elections,
+        shared.rounds,
+        shared.read_rounds,
         replica.needs_snapshot,
         tuple(shared.peers.suspicions),
         peers,

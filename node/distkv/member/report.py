@@ -137,6 +137,8 @@ def status_of(seat: Seat) -> dict[str, object]:
         "durable": replica.durable,
         "log_first": replica.first,
         "elections": replica.elections,
+        "consensus_rounds": replica.rounds,
+        "read_rounds": replica.read_rounds,
         "queued_commands": replica.queued,
         "pending_commands": len(seat.pending),
         "pending_reads": len(seat.reads),

@@ -34,6 +34,8 @@ _GAUGES = {
 }
 _COUNTERS = {
     "elections": "Elections this node stood for.",
+    "consensus_rounds": "Slots for which it asked the voters to accept an entry (leader).",
+    "read_rounds": "Times it asked them whether it still leads, for all reads that waited.",
     "shards_corrupt": "Rotten pieces found.",
     "repair_bytes_done": "Bytes of shards rebuilt here.",
     "turns": "Turns of the loop.",
@@ -80,6 +82,9 @@ class NodeCollector(Collector):
         if self._driver.member.seat is not None:
             yield from data_metrics(self._driver.member.seat.data)
             yield from healing_metrics(self._driver.member.seat)
+        for direction, count in self._endpoint.traffic()._asdict().items():
+            text = f"Bytes {direction} in datagrams of peers, their headers below UDP not counted."
+            yield CounterMetricFamily(f"distkv_wire_{direction}_bytes", text, value=count)
         yield self._suspicions()
         yield from self._peers()
 
@@ -99,7 +104,9 @@ class NodeCollector(Collector):
                     family = numbers.setdefault(
                         field,
                         GaugeMetricFamily(
-                            f"distkv_peer_{field}", f"Transport: {field}.", labels=["peer"]
+                            f"distkv_peer_{field}",
+                            f"Of the connection there is now: {field}.",
+                            labels=["peer"],
                         ),
                     )
                     family.add_metric([str(peer.peer.ordinal)], value)

@@ -17,7 +17,7 @@ from distkv.transport.hub import Datagrams, Hub
 from distkv.transport.keys import KeyRing
 from distkv.transport.options import DEFAULT_OPTIONS, Options
 from distkv.transport.peers import PeerStatistics
-from distkv.transport.udp import UdpSocket, WouldBlock
+from distkv.transport.udp import Traffic, UdpSocket, WouldBlock
 
 RECEIVE_CALLS = 32
 """Receive calls in one wake-up, each up to 64 KiB; the loop then has its turn."""
@@ -95,6 +95,10 @@ class Endpoint:
     def statistics(self) -> list[PeerStatistics]:
         """One for each connection."""
         return self.hub.statistics()
+
+    def traffic(self) -> Traffic:
+        """Since the start, over all connections and what belongs to none."""
+        return Traffic(self._udp.sent, self._udp.received)
 
     # ---- peers and keys ----------------------------------------------------------------------
 

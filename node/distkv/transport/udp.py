@@ -13,7 +13,7 @@ import termios
 from collections.abc import Callable
 from struct import Struct
 from struct import error as struct_error
-from typing import Any
+from typing import Any, NamedTuple
 
 UDP_SEGMENT = 103
 UDP_GRO = 104
@@ -47,6 +47,13 @@ class WouldBlock(Exception):
         self.sent = sent
 
 
+class Traffic(NamedTuple):
+    """Bytes of UDP payload."""
+
+    sent: int
+    received: int
+
+
 class UdpSocket:
     """`address` arguments and results are the kernel's tuples, as getaddrinfo gives them."""
 
@@ -62,6 +69,8 @@ class UdpSocket:
         except BaseException:
             self.socket.close()
             raise
+        self.sent = self.received = 0
+        """Bytes of datagrams' payloads."""
         self._view = memoryview(bytearray(65_536))
         self._descriptor = self.socket.fileno()
 
@@ -103,6 +112,7 @@ class UdpSocket:
         try:
             if not self.coalesce:
                 size, address = self.socket.recvfrom_into(view)
+                self.received += size
                 take(view[:size], address)
                 return True
             size, ancillary, _, address = self.socket.recvmsg_into((view,), _ANCILLARY)
@@ -110,6 +120,7 @@ class UdpSocket:
             return False
         except OSError:
             return True  # an ICMP error of an earlier send: nothing to do with this datagram
+        self.received += size
         segment = size
         if ancillary:
             try:
@@ -139,10 +150,10 @@ class UdpSocket:
             end = self._run(datagrams, at) if segment else at + 1
             try:
                 if end - at == 1:
-                    self.socket.sendto(datagrams[at], address)
+                    self.sent += self.socket.sendto(datagrams[at], address)
                 else:
                     size = _SEGMENT.pack(len(datagrams[at]))
-                    self.socket.sendmsg(
+                    self.sent += self.socket.sendmsg(
                         datagrams[at:end],
                         ((socket.IPPROTO_UDP, UDP_SEGMENT, size),),
                         0,

@@ -79,13 +79,37 @@ def test_a_node_without_a_quorum_does_not_guess(cluster: Cluster) -> None:
     all_say(cluster, None, None, None)
 
 
-def test_metrics_tell_of_values_on_their_way(cluster: Cluster) -> None:
-    def number(node: Node, name: str) -> float:
-        for line in node.request("GET", "/metrics").body.decode().splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[-1])
-        raise AssertionError(f"{name} is not told")
+def number(node: Node, name: str) -> float:
+    for line in node.request("GET", "/metrics").body.decode().splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[-1])
+    raise AssertionError(f"{name} is not told")
 
+
+def test_metrics_tell_of_rounds_and_of_bytes_on_the_wire(cluster: Cluster) -> None:
+    leader = cluster.nodes[cluster.leader()]
+    lost, *_ = cluster.followers()
+    rounds = number(leader, "distkv_consensus_rounds_total")
+    reads = number(leader, "distkv_read_rounds_total")
+    sent = number(leader, "distkv_wire_sent_bytes_total")
+    received = number(leader, "distkv_wire_received_bytes_total")
+    value = os.urandom(1_000_000)
+    assert leader.redis().set("key", value)
+    assert leader.redis().get("key") == value
+    assert number(leader, "distkv_consensus_rounds_total") >= rounds + 1
+    assert number(leader, "distkv_read_rounds_total") >= reads + 1
+    # At least k - 1 pieces go to others, and come back for the read.
+    assert number(leader, "distkv_wire_sent_bytes_total") >= sent + 0.6 * len(value)
+    cluster.kill(lost)
+    wait_until(
+        lambda: f'peer="{lost}"' not in leader.request("GET", "/metrics").body.decode(),
+        "the connection to be gone",
+    )
+    assert number(leader, "distkv_wire_sent_bytes_total") >= sent + 0.6 * len(value)
+    assert number(leader, "distkv_wire_received_bytes_total") > received
+
+
+def test_metrics_tell_of_values_on_their_way(cluster: Cluster) -> None:
     value = os.urandom(1_000_000)
     assert cluster.nodes[0].redis().set("key", value)
     writer, reader = cluster.nodes[0], cluster.nodes[1]

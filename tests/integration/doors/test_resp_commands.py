@@ -21,6 +21,7 @@ from distkv.errors import (
     NotFormed,
     OutcomeUnknown,
 )
+from distkv.operations import Get
 
 Test = Callable[[redis.Redis, FakeStore], Awaitable[None]]
 
@@ -168,6 +169,15 @@ def test_expiry(protocol: int) -> None:
         assert await r.getex("none", ex=10) is None
         assert await r.expire("k", -1) is True
         assert await r.get("k") is None
+        assert await r.set("k", b"v")
+        assert await r.expire("k", 100, xx=True, lt=True) is False
+        assert await r.ttl("k") == -1
+        assert await r.expire("none", 100, xx=True, lt=True) is False
+        assert await r.expire("k", 100, xx=True, gt=True) is False
+        assert await r.expire("k", 100) is True
+        assert await r.expire("k", 200, xx=True, lt=True) is False
+        assert await r.expire("k", 50, xx=True, lt=True) is True
+        assert 49 <= await r.ttl("k") <= 50
         with pytest.raises(ResponseError, match="NX and XX, GT or LT"):
             await r.execute_command("EXPIRE", "k", "1", "NX", "GT")
         with pytest.raises(ResponseError, match="GT and LT"):
@@ -260,14 +270,50 @@ def test_listing_keys() -> None:
     with_client(test)
 
 
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_set_with_a_condition_and_get(size: int) -> None:
+    async def test(r: Any, _: FakeStore) -> None:
+        one, two, three = (letter * size for letter in (b"1", b"2", b"3"))
+        assert await r.set("k", one, xx=True, get=True) is None
+        assert await r.get("k") is None
+        assert await r.set("k", one, nx=True, get=True) is None
+        assert await r.set("k", two, nx=True, get=True) == one
+        assert await r.get("k") == one
+        assert await r.set("k", three, xx=True, get=True) == one
+        assert await r.get("k") == three
+
+    with_client(test)
+
+
+def test_a_large_value_whose_way_became_free_meanwhile_is_to_be_tried_again() -> None:
+    async def test(r: Any, store: FakeStore) -> None:
+        await r.set("k", b"old")
+        execute = store.execute
+
+        def gone_before_it_is_read(operation: Any, deadline: float) -> Any:
+            if isinstance(operation, Get):
+                store.rows.clear()
+            return execute(operation, deadline)
+
+        store.execute = gone_before_it_is_read  # type: ignore[method-assign]
+        with pytest.raises(ResponseError, match="gone; nothing was set"):
+            await r.set("k", b"x" * 100_000, nx=True, get=True)
+        assert await r.exists("k") == 0
+        assert await r.set("k", b"small", nx=True, get=True) is None
+
+    with_client(test)
+
+
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_introspection(protocol: int) -> None:
-    async def test(r: Any, _: FakeStore) -> None:
+    async def test(r: Any, store: FakeStore) -> None:
         await r.set("k", "v")
+        store.info["role"] = "leader"
         info = await r.info()
         assert info["role"] == "master"
         assert info["db0"]["keys"] == 1
         assert info["state"] == "serving"
+        assert info["consensus_role"] == "leader"
         assert "redis_version" in await r.info("server")
         assert "role" not in await r.info("server")
         assert (await r.config_get("save"))["save"] == ""
@@ -279,10 +325,30 @@ def test_introspection(protocol: int) -> None:
         row = (await r.execute_command("COMMAND", "INFO", "mset"))["mset"]
         assert (row["first_key_pos"], row["last_key_pos"], row["step_count"]) == (1, -1, 2)
         assert len(await r.execute_command("COMMAND")) > 50
+        filtered = ("COMMAND LIST", "FILTERBY")
+        found = await r.execute_command(*filtered, "PATTERN", "*getset*")
+        assert [getattr(name, "decode", lambda n=name: n)() for name in found] == ["getset"]
+        assert await r.execute_command(*filtered, "MODULE", "json") == []
+        for wrong in (("ACLCAT", "read"), ("X", "y"), ("PATTERN",)):
+            with pytest.raises(ResponseError):
+                await r.execute_command(*filtered, *wrong)
+        for name in ("COMMAND", "CLIENT", "CONFIG"):
+            lines = await r.execute_command(f"{name} HELP")
+            assert name in str(lines[0])
+            assert "HELP" in str(lines[-1])
         assert await r.client_setname("me") is True
         assert await r.client_getname() in ("me", b"me")
         assert await r.client_id() > 0
         assert (await r.client_info())["name"] == "me"
+        own = await r.client_id()
+        assert [line["id"] for line in await r.client_list()] == [str(own)]
+        assert len(await r.client_list(_type="normal")) == 1
+        assert await r.client_list(_type="replica") == []
+        assert len(await r.client_list(client_id=[own, own + 1])) == 1
+        assert await r.client_list(client_id=[own + 1]) == []
+        for wrong in (("TYPE", "x"), ("ID", "x"), ("ID",), ("X", "1")):
+            with pytest.raises(ResponseError):
+                await r.execute_command("CLIENT", "LIST", *wrong)
         assert any(c["name"] == "me" for c in await r.client_list())
         assert await r.execute_command("CLIENT", "NO-EVICT", "ON") == b"OK"
         with pytest.raises(ResponseError, match=r"unknown subcommand 'nope'\. Try CLIENT HELP"):
@@ -323,8 +389,7 @@ def test_large_values(protocol: int) -> None:
         # Over at once: what was being read is answered all the same.
         assert await r.getex("c", exat=1) == value
         assert await r.exists("c") == 0
-        with pytest.raises(ResponseError, match="leave out GET, or the condition"):
-            await r.set("a", value, nx=True, get=True)
+        assert await r.set("a", value, nx=True, get=True) == value[:300_000]
         with pytest.raises(ResponseError, match="syntax error"):
             await r.execute_command("SET", "a", value, "NONSENSE")
         with pytest.raises(ResponseError, match="unknown command"):

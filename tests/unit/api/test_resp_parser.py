@@ -116,10 +116,11 @@ def test_one_read_holds_pipelines_inline_and_a_cut_command() -> None:
         (b"*01\r\n", "invalid multibulk length"),
         (b"*1\r\n$-1\r\n", "invalid bulk length"),
         (b"*1\r\n$99999999999\r\n", "invalid bulk length"),
+        (b"*1\r\n$999999999\r\n", "invalid bulk length (limit value_bytes_max is "),
         (b"*1\r\n$3\r\nabcd\r\n", "must end with CRLF"),
-        (b"*70000\r\n", "arguments_max is 65536"),
+        (b"*70000\r\n", "65536 arguments at most"),
         (b"*1" + b"0" * 40, "too big mbulk count string"),
-        (b"x" * 70_000, "inline_bytes_max is 65536"),
+        (b"x" * 70_000, "it has 65536 bytes at most"),
         (b'SET "a\r\n', "unbalanced quotes"),
     ],
 )

@@ -221,6 +221,12 @@ def test_variables_of_others_are_left_alone() -> None:
     assert load("any", environment=environment) == Config()
 
 
+def test_a_variable_with_one_underscore_too_few_is_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean DISTKV_LIMITS__KEY_BYTES_MAX") as refusal:
+        load("any", environment={"DISTKV_LIMITS_KEY_BYTES_MAX": "1KiB"})
+    assert "environment variable DISTKV_LIMITS_KEY_BYTES_MAX" in str(refusal.value)
+
+
 def test_every_field_is_explained() -> None:
     explained = {entry.field: entry for entry in explain()}
     known = {f"{section}.{name}" for section, names in section_fields().items() for name in names}

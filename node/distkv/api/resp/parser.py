@@ -190,7 +190,8 @@ class RequestParser:
         count = int(digits)
         if count > self._limits.arguments_max:
             raise _Broken(
-                f"invalid multibulk length (limit arguments_max is {self._limits.arguments_max})"
+                f"invalid multibulk length: a command has {self._limits.arguments_max} "
+                "arguments at most"
             )
         self._remaining = count
         return end + 2
@@ -203,8 +204,11 @@ class RequestParser:
         if end < 0:
             return end
         digits = data[at + 1 : end]
-        if not _is_number(digits) or int(digits) > RESP_BULK_MAX:
+        if not _is_number(digits):
             raise _Broken("invalid bulk length")
+        if int(digits) > RESP_BULK_MAX:
+            limit = self._limits.value_bytes_max
+            raise _Broken(f"invalid bulk length (limit value_bytes_max is {limit} bytes)")
         length = int(digits)
         start = end + 2
         if length > STREAMED_FROM:
@@ -262,7 +266,7 @@ class RequestParser:
         end = data.find(b"\n", at, at + limit)
         if end < 0:
             if len(data) - at >= limit:
-                raise _Broken(f"too big inline request (limit inline_bytes_max is {limit})")
+                raise _Broken(f"too big inline request: it has {limit} bytes at most")
             return -1
         try:
             words = split_inline(data[at:end].rstrip(b"\r"))

@@ -169,8 +169,21 @@ def _get_name(connection: RespConnection, _arguments: list[Any]) -> bytes:
     return bulk(connection.name) if connection.name else encode.nil(connection.resp3)
 
 
-def _list(connection: RespConnection, _arguments: list[Any]) -> bytes:
-    return bulk(b"".join(_line(client) for client in connection.server.clients()))
+def _list(connection: RespConnection, arguments: list[Any]) -> bytes:
+    """CLIENT LIST [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID id ...]: all here are NORMAL."""
+    clients = connection.server.clients()
+    option = upper(arguments[2]) if len(arguments) > 3 else b""
+    if option == b"TYPE" and len(arguments) == 4:
+        kind = upper(arguments[3])
+        if kind not in (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB"):
+            raise RespError(f"ERR Unknown client type '{kind.decode('utf-8', 'replace')}'")
+        clients = clients if kind == b"NORMAL" else []
+    elif option == b"ID":
+        wanted = [integer_argument(argument, "ERR Invalid client ID") for argument in arguments[3:]]
+        clients = [client for client in clients if client.identity in wanted]
+    elif len(arguments) > 2:
+        raise RespError(encode.SYNTAX_ERROR)
+    return bulk(b"".join(_line(client) for client in clients))
 
 
 _SUBCOMMANDS: dict[bytes, tuple[int, Callable[[RespConnection, list[Any]], bytes]]] = {
@@ -186,8 +199,10 @@ _SUBCOMMANDS: dict[bytes, tuple[int, Callable[[RespConnection, list[Any]], bytes
 
 
 def client(connection: RespConnection, arguments: list[Any]) -> bytes:
-    """CLIENT ID | INFO | LIST | GETNAME | SETNAME | SETINFO | NO-EVICT | NO-TOUCH."""
+    """CLIENT ID | INFO | LIST | GETNAME | SETNAME | SETINFO | NO-EVICT | NO-TOUCH | HELP."""
     name = upper(arguments[1])
+    if name == b"HELP":
+        return help_of(client)
     if name not in _SUBCOMMANDS:
         raise unknown_subcommand(arguments)
     arity, handler = _SUBCOMMANDS[name]
@@ -196,6 +211,15 @@ def client(connection: RespConnection, arguments: list[Any]) -> bytes:
             f"ERR wrong number of arguments for 'client|{name.decode().lower()}' command"
         )
     return handler(connection, arguments)
+
+
+def help_of(handler: Callable[..., bytes]) -> bytes:
+    """What HELP answers: the subcommands that the handler's first line names, one in a line."""
+    usage = (handler.__doc__ or "").partition("\n")[0].partition(":")[0].rstrip(".")
+    name, _, rest = usage.partition(" ")
+    lines = [f"{name} <subcommand> [<arg> [value] ...]. Subcommands are:"]
+    lines += [part.strip() for part in rest.strip("[]").split("|")]
+    return encode.array([encode.simple(line) for line in lines])
 
 
 def unknown_subcommand(arguments: list[Any]) -> RespError:

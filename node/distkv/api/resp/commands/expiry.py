@@ -6,11 +6,22 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from distkv.api.resp import encode
-from distkv.api.resp.commands.common import upper
+from distkv.api.resp.commands.common import Call, flow, upper, write
 from distkv.api.resp.commands.times import expiry
-from distkv.api.resp.encode import Reply, RespError, integer
+from distkv.api.resp.encode import ZERO, Reply, RespError, integer
 from distkv.api.resp.table import Awaited, Command, Handler, Scope
-from distkv.operations import NEVER, Expire, ExpireMode, Meta, Stat, Write
+from distkv.errors import ConditionFailed
+from distkv.operations import (
+    NEVER,
+    Check,
+    Condition,
+    Expire,
+    ExpireMode,
+    Meta,
+    Must,
+    Stat,
+    Write,
+)
 
 if TYPE_CHECKING:
     from distkv.api.resp.connection import RespConnection
@@ -24,31 +35,51 @@ _MODES = {
     # A key without expiry counts as one that goes never, so nothing is later: GT implies XX.
     frozenset((b"XX", b"GT")): ExpireMode.ONLY_LATER,
 }
+_SOONER_IF_ANY = frozenset((b"XX", b"LT"))
+"""No mode of its own: the log would have to be read by older nodes as well."""
 
 
-def _mode(options: list[bytes]) -> ExpireMode:
+def _mode(options: list[bytes]) -> ExpireMode | None:
+    """None: XX and LT."""
     chosen = frozenset(upper(option) for option in options)
     for option in options:
         if upper(option) not in (b"NX", b"XX", b"GT", b"LT"):
             raise RespError(f"ERR Unsupported option {option.decode('utf-8', 'replace')}")
     mode = _MODES.get(chosen)
-    if mode is not None:
+    if mode is not None or chosen == _SOONER_IF_ANY:
         return mode
     if b"NX" in chosen:
         raise RespError("ERR NX and XX, GT or LT options at the same time are not compatible")
-    if chosen == {b"XX", b"LT"}:
-        raise RespError("ERR XX together with LT is not supported by this store")
     raise RespError("ERR GT and LT options at the same time are not compatible")
 
 
 def _expire(option: bytes, name: str, text: str) -> Handler:
     def handler(connection: RespConnection, arguments: list[Any]) -> Awaited:
         when = expiry(option, arguments[2], name)
-        mutation = Expire(arguments[1], when, _mode(arguments[3:]))
+        mode = _mode(arguments[3:])
+        if mode is None:
+            sooner = Expire(arguments[1], when, ExpireMode.ONLY_SOONER)
+            return flow(_sooner_if_any)(connection, [sooner])
+        mutation = Expire(arguments[1], when, mode)
         return connection.execute(Write((mutation,)), encode.encode_first_integer)
 
     handler.__doc__ = f"{name.upper()} key {text} [NX | XX | GT | LT]."
     return handler
+
+
+async def _sooner_if_any(call: Call, arguments: list[Any]) -> Reply:
+    """Only a key that has a time gets an earlier one."""
+    sooner: Expire = arguments[0]
+    while True:
+        metas: Any = await call.store.execute(Stat((sooner.key,)), call.deadline)
+        found: Meta | None = metas[0]
+        if found is None or found.expires_ms is None:
+            return ZERO
+        unchanged = Check(sooner.key, Condition(Must.HAVE_VERSION, found.version))
+        try:
+            return integer(int((await write(call, unchanged, sooner))[1]))
+        except ConditionFailed:
+            continue
 
 
 def persist(connection: RespConnection, arguments: list[Any]) -> Awaited:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distkv.api.resp import encode
 from distkv.api.resp.commands.common import upper
-from distkv.api.resp.commands.connection import REDIS_VERSION, unknown_subcommand
+from distkv.api.resp.commands.connection import REDIS_VERSION, help_of, unknown_subcommand
 from distkv.api.resp.encode import OK, RespError, array, bulk, integer, mapping
 from distkv.api.resp.table import Command, Scope
 from distkv.version import version
@@ -42,7 +42,7 @@ def _row(command: Command) -> bytes:
 
 
 def command(connection: RespConnection, arguments: list[Any]) -> bytes:
-    """COMMAND [COUNT | LIST | INFO [name ...] | DOCS [name ...]]."""
+    """COMMAND [COUNT | LIST [FILTERBY kind value] | INFO [name ...] | DOCS [name ...] | HELP]."""
     commands = connection.server.commands
     if len(arguments) == 1:
         return array([_row(row) for row in commands.values()])
@@ -50,8 +50,10 @@ def command(connection: RespConnection, arguments: list[Any]) -> bytes:
     wanted = [argument.decode("utf-8", "replace").lower() for argument in arguments[2:]]
     if name == b"COUNT":
         return integer(len(commands))
+    if name == b"HELP":
+        return help_of(command)
     if name == b"LIST":
-        return array([bulk(known.encode()) for known in commands])
+        return array([bulk(known.encode()) for known in _filtered(list(commands), arguments[2:])])
     if name == b"INFO":
         nil = b"*-1\r\n" if not connection.resp3 else encode.NIL3
         return array(
@@ -67,6 +69,22 @@ def command(connection: RespConnection, arguments: list[Any]) -> bytes:
             connection.resp3,
         )
     raise unknown_subcommand(arguments)
+
+
+def _filtered(names: list[str], options: list[Any]) -> list[str]:
+    """[FILTERBY MODULE name | ACLCAT category | PATTERN pattern]: no module has any here."""
+    if not options:
+        return names
+    if len(options) != 3 or upper(options[0]) != b"FILTERBY":
+        raise RespError(encode.SYNTAX_ERROR)
+    kind, value = upper(options[1]), options[2].decode("utf-8", "replace").lower()
+    if kind == b"PATTERN":
+        return [name for name in names if fnmatch.fnmatchcase(name, value)]
+    if kind == b"MODULE":
+        return []
+    if kind == b"ACLCAT":
+        raise RespError("ERR this store has no ACL categories: use FILTERBY PATTERN")
+    raise RespError(encode.SYNTAX_ERROR)
 
 
 def _docs(row: Command, resp3: bool) -> bytes:
@@ -96,8 +114,10 @@ def _sections(connection: RespConnection) -> dict[str, list[str]]:
     metrics = server.metrics
     uptime = int(server.store.now() - server.started)
     cluster: list[str] = []
+    # Clients make one dictionary of all sections, and "role" there is whether it takes writes.
     status = server.store.status()
-    _flatten("", status, cluster)
+    named = {"consensus_role" if name == "role" else name: status[name] for name in status}
+    _flatten("", named, cluster)
     keys = status.get("keys")
     return {
         "server": [
@@ -162,8 +182,10 @@ def _configuration(connection: RespConnection) -> dict[str, str]:
 
 
 def config(connection: RespConnection, arguments: list[Any]) -> bytes:
-    """CONFIG GET pattern ...: what Redis clients look for; nothing can be set here."""
+    """CONFIG GET pattern ... | RESETSTAT | HELP: what Redis clients look for; nothing is set so."""
     name = upper(arguments[1])
+    if name == b"HELP":
+        return help_of(config)
     if name == b"GET" and len(arguments) > 2:
         patterns = [argument.decode("utf-8", "replace").lower() for argument in arguments[2:]]
         found = {

@@ -65,7 +65,7 @@ async def scan(call: Call, arguments: list[Any]) -> Reply:
     if start is None:
         raise RespError(
             "ERR unknown cursor: it was given by another node, before a restart, or too long "
-            "ago (limit cursors_max); start again with 0"
+            f"ago ({call.limits.cursors_max} are remembered); start again with 0"
         )
     pattern, count, wanted = b"*", 10, b"string"
     for at in range(2, len(arguments), 2):

@@ -90,12 +90,6 @@ async def _set_if(call: Call, arguments: list[Any]) -> Reply:
 async def _set_if_get(call: Call, arguments: list[Any]) -> Reply:
     """With GET the reply is the old value; refused, it is the value that was in the way."""
     put: Put = arguments[0]
-    if not isinstance(put.value, bytes):
-        put.value.abort()
-        raise RespError(
-            "ERR a value above 64 KiB cannot be set with both a condition and GET: "
-            "leave out GET, or the condition"
-        )
     while True:
         try:
             return encode.value((await write(call, put))[0].previous, call.resp3)
@@ -103,6 +97,8 @@ async def _set_if_get(call: Call, arguments: list[Any]) -> Reply:
             found = await call.store.execute(Get(put.key), call.deadline)
         if found is not None or put.condition.must is not Must.BE_ABSENT:
             return encode.value(found, call.resp3)
+        if not isinstance(put.value, bytes):  # it went by; there is nothing to try again with
+            raise RespError("TRYAGAIN what was in the way is gone; nothing was set")
 
 
 def _encode_set(_result: Any, _resp3: bool) -> Reply:
