@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 
 class Waiting:
@@ -60,24 +61,87 @@ class MemoryBudget:
         return waiting
 
 
+class Allowance:
+    """One client's place in the queue, and what it was granted there: enough for some commands,
+    so that a pipeline does not go through the queue one by one."""
+
+    __slots__ = ("_budget", "_credit", "_waiting", "_wake")
+
+    TOGETHER = 16
+
+    def __init__(self, budget: MemoryBudget, wake: Callable[[], None]) -> None:
+        """`wake` is called when the client may go on."""
+        self._budget = budget
+        self._wake = wake
+        self._credit = 0
+        self._waiting: Waiting | None = None
+
+    def spend(self, charge: int) -> bool:
+        """Whether a command may begin, which will charge about so much."""
+        if not self._credit:
+            return False
+        part = min(charge, self._credit)
+        self._credit -= part
+        self._budget.used -= part  # not `give`: what begins now takes it, and nobody else
+        return True
+
+    def wait(self, charge: int, commands: int) -> None:
+        """Wait for as much as the first of so many commands will charge."""
+        if self._waiting is None:
+            amount = charge * min(commands, self.TOGETHER)
+            self._waiting = self._budget.wait(amount, partial(self._granted, amount))
+
+    def _granted(self, amount: int) -> None:
+        self._waiting = None
+        self._credit = amount
+        self._wake()
+
+    def give_back(self) -> None:
+        """What was granted and not spent. Others begin, if what did took less than was granted."""
+        credit, self._credit = self._credit, 0
+        self._budget.give(credit)
+
+    def close(self) -> None:
+        """Leave the queue."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self.give_back()
+
+
 class AnswerEstimate:
     """What a read's answer will probably hold, charged before its size is known.
 
-    Follows the largest answers at once and forgets them slowly, so a burst of reads of
-    large values is admitted only as far as memory goes.
+    Begins with the most, follows the largest answers at once and forgets them slowly, so a burst
+    of reads of large values is admitted only as far as memory goes.
     """
 
     __slots__ = ("amount",)
 
-    FIRST = 16 * 1024
+    FIRST = 1024 * 1024
+    """Of larger values no more is held at once."""
     LEAST = 4 * 1024
+    AHEAD = 2 * FIRST
+    """For one client, of answers that wait for their turn."""
+    AT_ONCE = 256
+    """Reads without an answer, of all clients. When answers that were small become large, the
+    next ones are this many."""
 
     def __init__(self) -> None:
         self.amount = self.FIRST
 
     def seen(self, size: int) -> None:
         """An answer had `size` bytes."""
+        size = min(size, self.FIRST)
         if size >= self.amount:
             self.amount = size
         else:
             self.amount -= (self.amount - max(size, self.LEAST)) >> 6
+
+    def charge(self, limit: int) -> int:
+        """Bytes of a budget of `limit`."""
+        return max(self.amount, limit // self.AT_ONCE)
+
+    @property
+    def depth(self) -> int:
+        """Answers that may wait for their turn on one connection before it begins a read."""
+        return self.AHEAD // self.amount

@@ -66,7 +66,7 @@ class Limits:
     request_seconds_max: float = 300.0
     stall_seconds: float = 60.0
     """A client that moves no byte for this long in the middle of a transfer is cut off, and so
-    is a store that takes none."""
+    is a store that takes none; see `stall_patience`."""
 
     def __post_init__(self) -> None:
         """Check the relations the doors rely on. Raises ValueError naming the field."""
@@ -92,6 +92,13 @@ class Limits:
             "request_seconds",
             "above 0 and at most request_seconds_max",
         )
+
+    def stall_patience(self, memory_is_short: bool) -> float:
+        """Seconds for which a client may move no byte. While others wait for memory that answers
+        hold which nobody fetches, not so long that their own deadlines pass over it."""
+        if memory_is_short:
+            return min(self.stall_seconds, self.request_seconds / 2)
+        return self.stall_seconds
 
     def seconds_to_store(self, length: int) -> float:
         """Deadline of a write that names none and has so many bytes, all of which arrived: what

@@ -95,3 +95,8 @@ def close_downloads(segments: Sequence[bytes | Download]) -> None:
     for segment in segments:
         if not isinstance(segment, bytes):
             segment.close()
+
+
+def held_of(segments: Sequence[bytes | Download]) -> int:
+    """Bytes of a reply, of which a download may hold that many at most."""
+    return sum(len(s) if isinstance(s, bytes) else s.length for s in segments)

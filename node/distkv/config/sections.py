@@ -279,7 +279,8 @@ class LimitsSection(Section):
         ge=0.1,
         le=3600,
         description="Seconds without a byte in the middle of a transfer that end a connection, "
-        "or an upload of which the store takes no more.",
+        "or an upload of which the store takes no more. While memory_in_flight_max is used up, a "
+        "connection has half of request_seconds if that is less.",
     )
 
 

@@ -314,6 +314,59 @@ def test_a_client_that_does_not_read_is_not_served_on_and_then_cut_off() -> None
     run(body)
 
 
+@pytest.mark.parametrize("before", [0, 2000], ids=["at first", "after small ones"])
+def test_reads_of_large_values_are_begun_as_far_as_memory_goes(before: int) -> None:
+    """How large they are is known only once they are there (found by an audit: 1.7 GiB)."""
+
+    async def body() -> None:
+        store = FakeStore()
+        store.rows[b"small"] = Row(b"v", 1, None)
+        store.rows[b"large"] = Row(b"v" * 250_000, 1, None)
+        async with resp_door(store, Limits(memory_in_flight_max=32 * MIB)) as door:
+            clients = [await Raw.connect(door.port) for _ in range(40)]
+            await clients[0].send(encode(b"GET", b"small") * before)
+            await clients[0].expect(b"$1\r\nv\r\n" * before)
+            store.in_flight_high = 0
+            store.delay = 0.01
+            for client in clients:
+                client.writer.write(encode(b"GET", b"large") * 32)
+            for client in clients:
+                await client.expect((b"$250000\r\n" + b"v" * 250_000 + b"\r\n") * 32)
+            if before:
+                assert 200 < store.in_flight_high <= 256
+            else:
+                assert 20 < store.in_flight_high <= 140, "32 MiB of them"
+            assert door.budget.used == 0
+            for client in clients:
+                client.close()
+
+    run(body)
+
+
+def test_clients_that_do_not_read_do_not_keep_others_waiting_to_their_deadline() -> None:
+    """Their answers hold all the memory; `stall_seconds` is far longer than the others wait."""
+
+    async def body() -> None:
+        store = FakeStore()
+        store.rows[b"k"] = Row(b"v" * 200_000, 1, None)
+        limits = Limits(memory_in_flight_max=32 * MIB, request_seconds=4.0)
+        async with resp_door(store, limits) as door:
+            deaf = [await Raw.connect(door.port) for _ in range(120)]
+            for client in deaf:
+                client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                client.writer.write(encode(b"GET", b"k") * 400)  # far more than the kernel holds
+            clients = door.connections.values()
+            await until(lambda: door.budget.full and all(c.writing_paused for c in clients))
+            other = await Raw.connect(door.port)
+            await other.send(encode(b"GET", b"none"))
+            await other.expect(b"$-1\r\n")
+            assert door.metrics.stalled > 0
+            for client in (*deaf, other):
+                client.close()
+
+    run(body)
+
+
 def test_a_client_that_stops_in_the_middle_of_a_value_is_cut_off() -> None:
     async def body() -> None:
         store = FakeStore()

@@ -281,7 +281,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _may_read(self, exchange: Exchange) -> bool:
         """Charge what the answer will probably hold, now or when it is this client's turn."""
-        budget, amount = self.server.budget, self.server.estimate.amount
+        budget = self.server.budget
+        amount = self.server.estimate.charge(budget.limit)
         if not budget.full:
             budget.take(amount)
             exchange.charged = amount
@@ -400,7 +401,7 @@ class HttpConnection(asyncio.Protocol):
                 self.moved = now
         elif (first is None or first.complete) and not self._header_bytes:
             return
-        if now - self.moved > self.limits.stall_seconds:
+        if now - self.moved > self.limits.stall_patience(self.server.budget.full):
             self.server.metrics.stalled += 1
             transport.abort()
 

@@ -147,6 +147,7 @@ class Exchange:
             self.connection.server.estimate.seen(len(data))
             self._send([head + data])
         else:
+            self.connection.server.estimate.seen(data.length)
             self._send([head, data])
 
     def answer_json(self, status: int, value: Any, extra: bytes = b"") -> None:

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from distkv.api.budget import Waiting
+from distkv.api.budget import Allowance
 from distkv.api.large import LargeValue
 from distkv.api.metrics import Series, clock
 from distkv.api.resp import encode
@@ -21,7 +21,7 @@ from distkv.api.resp.parser import Argument, Item, Refused, RequestParser, abort
 from distkv.api.resp.pipeline import Pipeline, Slot, error_reply
 from distkv.api.resp.refusals import key_too_large, refuse
 from distkv.api.resp.table import Awaited, Command, Encoder, Scope, keys_of
-from distkv.api.stream import Stream, close_downloads
+from distkv.api.stream import Stream, close_downloads, held_of
 from distkv.kernel import Future
 from distkv.operations import Operation, Put, Write
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("distkv.resp")
 
 _NO_KEYS: list[Any] = []
-_CREDIT = 16 * 1024
-"""What a connection that waited for memory is granted, so that not all wake at once."""
 _HELD_MAX = 64 * 1024
 """Bytes of an incomplete command that are kept even when memory is short."""
 _UNCHARGED_REPLY = 1024
@@ -66,8 +64,7 @@ class RespConnection(asyncio.Protocol):
         self._turn_due = False
         self._reading_paused = False
         self._ending = False
-        self._waiting: Waiting | None = None
-        self._credit = 0
+        self._allowance = Allowance(self.budget, self._schedule)
         self._charged_held = 0
         self._charged_unsent = 0
         self._last_unsent = 0
@@ -97,15 +94,14 @@ class RespConnection(asyncio.Protocol):
                 abort_all(item)
         self._backlog.clear()
         self._large.clear()
-        if self._waiting is not None:
-            self._waiting.cancel()
+        self._allowance.close()
         if self._stream is not None:
             self._stream.close()
         for slot in self._pipeline.slots:
             if slot.reply is not None:
                 self._discard(slot)
-        self.budget.give(self._credit + self._charged_held + self._charged_unsent)
-        self._credit = self._charged_held = self._charged_unsent = 0
+        self.budget.give(self._charged_held + self._charged_unsent)
+        self._charged_held = self._charged_unsent = 0
 
     def data_received(self, data: bytes) -> None:
         """Parse, start what may start, write what is ready."""
@@ -211,8 +207,6 @@ class RespConnection(asyncio.Protocol):
 
     def _dispatch(self) -> None:
         backlog = self._backlog
-        if not backlog:
-            return
         slots = self._pipeline.slots
         started = clock()
         while backlog:
@@ -228,25 +222,19 @@ class RespConnection(asyncio.Protocol):
                 self._answer(encode.error(item.text))
             elif not self._start(item, started):
                 break
+        self._allowance.give_back()
 
     def _may_use_memory(self) -> bool:
         """Memory is short: go on only with what gives some back, or in turn."""
-        if self._credit:
-            credit, self._credit = self._credit, 0
-            self.budget.give(credit)
+        charge = self.server.estimate.charge(self.budget.limit)
+        if self._allowance.spend(charge):
             return True
         if self._pipeline.slots:
             return False
         if self._large:
             return True
-        if self._waiting is None:
-            self._waiting = self.budget.wait(_CREDIT, self._memory_granted)
+        self._allowance.wait(charge, len(self._backlog))
         return False
-
-    def _memory_granted(self) -> None:
-        self._waiting = None
-        self._credit = _CREDIT
-        self._schedule()
 
     def _start(self, item: list[Argument], started: float) -> bool:
         """Execute the first of the backlog; False: it has to wait."""
@@ -264,7 +252,8 @@ class RespConnection(asyncio.Protocol):
         assert bound is not None
         command, series = bound
         keys = keys_of(command, item) if command.keys[0] else _NO_KEYS
-        if self._pipeline.slots and not self._pipeline.may_start(command.scope, keys):
+        depth = self.server.estimate.depth
+        if self._pipeline.slots and not self._pipeline.may_start(command.scope, keys, depth):
             return False
         self._backlog.popleft()
         usual = self.deadline
@@ -340,7 +329,7 @@ class RespConnection(asyncio.Protocol):
             if type(argument) is bytes:
                 small += len(argument)
         if slot.scope is Scope.READS:
-            small += self.server.estimate.amount
+            small += self.server.estimate.charge(self.budget.limit)
         self.budget.take(small)
         slot.bytes = small + large
         self._pipeline.add(slot)
@@ -356,7 +345,7 @@ class RespConnection(asyncio.Protocol):
             return
         size = len(reply) if isinstance(reply, bytes) else 0
         if slot.scope is Scope.READS:
-            self.server.estimate.seen(size)
+            self.server.estimate.seen(held_of(reply) if isinstance(reply, list) else size)
         held = size if size > _UNCHARGED_REPLY else 0
         if held:
             self.budget.take(held)
@@ -473,7 +462,7 @@ class RespConnection(asyncio.Protocol):
                 self.moved = now
         elif not self._parser.receiving_large or self._reading_paused:
             return
-        if now - self.moved > self.limits.stall_seconds:
+        if now - self.moved > self.limits.stall_patience(self.budget.full):
             self.metrics.stalled += 1
             log.info("cut off %s: it moved no byte for %.0f s", self.peer, now - self.moved)
             transport.abort()

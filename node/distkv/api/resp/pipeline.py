@@ -104,6 +104,7 @@ def error_reply(failure: Exception, command: str) -> bytes:
 
 
 _UNCOUNTED = Series("uncounted")
+_ANY = 1 << 30
 
 
 class Pipeline:
@@ -119,15 +120,16 @@ class Pipeline:
         self._reading_all = 0
         self._writing_all = 0
 
-    def may_start(self, scope: Scope, keys: Arguments) -> bool:
-        """Whether a command may run beside those that are not settled."""
+    def may_start(self, scope: Scope, keys: Arguments, depth: int = _ANY) -> bool:
+        """Whether a command may run beside those that are not settled. `depth`: places that may
+        be taken already if it is a read."""
         if scope is Scope.NOTHING:
             return True
         if self._writing_all:
             return False
         writing = self._writing
         if scope is Scope.READS:
-            return not writing or writing.isdisjoint(keys)
+            return len(self.slots) < depth and (not writing or writing.isdisjoint(keys))
         if scope is Scope.WRITES:
             if self._reading_all or (writing and not writing.isdisjoint(keys)):
                 return False
