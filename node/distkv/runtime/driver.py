@@ -39,6 +39,8 @@ AWAKE_SECONDS = 0.001
 TURNS_IN_A_ROW = 4
 """Turns that a flush made necessary, before other work of the loop goes first."""
 COMPACT_IDLE_SECONDS = 0.5
+ROOM_RESERVES = 2
+"""Below so many times the reserve the engine is asked to make room."""
 PAYLOAD_BYTES = 1024 * 1024
 """Messages of one turn to one peer travel together up to this size."""
 
@@ -255,6 +257,8 @@ class Driver:
         self._unlooked = 0
         self.free_bytes = self.engine.usage().free
         self._scarce = self.free_bytes < self._reserve
+        if self.free_bytes < ROOM_RESERVES * self._reserve:
+            self.engine.make_room()
         self._judge_space()
 
     def _judge_space(self) -> None:

@@ -162,6 +162,11 @@ class Engine(Protocol):
         themselves, or need not, return False. Raises StorageError if the engine failed.
         """
 
+    def make_room(self) -> None:
+        """Free space gets scarce: give back that of dead rows, in the background, as far as
+        there is space to do it in. Returns at once, and may be called at any time and often.
+        Engines whose `compact_step` does so need not do more."""
+
     def check_framing(self, position: int, budget_bytes: int) -> Framing:
         """Read again what is on disk besides rows, from `position` (0: the beginning) on, past
         every cache; write anew what is damaged, where that is known. For scrubbing. Engines

@@ -260,6 +260,9 @@ class MemoryEngine:
         """Nothing to compact."""
         return False
 
+    def make_room(self) -> None:
+        """Nothing to give back."""
+
     def check_framing(self, position: int, budget_bytes: int) -> Framing:
         """Nothing to look at."""
         return Framing(0, 0, 0, 0)

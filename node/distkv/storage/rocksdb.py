@@ -8,7 +8,9 @@ record, torn or rotten, and says nothing of what it dropped; so `flush` notes in
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +42,9 @@ from distkv.storage.base import (
 from distkv.storage.checksum import crc32c
 from distkv.storage.directories import make_directory, sync_directory
 from distkv.storage.lock import DirectoryLock
+from distkv.storage.rocksroom import AGE_CUTOFF, RoomMaker
+
+log = logging.getLogger(__name__)
 
 ROW_VERSION = 1
 WRITE_BUFFER_BYTES = 16 << 20
@@ -48,6 +53,14 @@ RESERVE_BYTES = 3 * WRITE_BUFFER_BYTES
 SPACE_CHECK_BYTES = 256 << 10
 BLOB_BYTES = 16 << 10
 """Values from this size live in blob files: compaction of keys does not rewrite them."""
+FILE_BYTES_MIN, TABLE_BYTES_MAX, BLOB_FILE_BYTES_MAX = 2 << 20, 8 << 20, 64 << 20
+"""RocksDB writes outputs before it removes inputs, so on a small disk files are small, and of
+those on a large one there must not be too many."""
+TABLES_TOGETHER = 4
+"""As large may one compaction below level 0 be, give or take a table."""
+LEVEL_BASE_BYTES = 32 << 20
+"""The first level below level 0: merged with that as a whole, hence in need of that space."""
+BULKY = (Table.SHARD, Table.RECORD)
 EXACT_COUNT = 10_000
 
 _ROW = struct.Struct(">BI")
@@ -67,7 +80,15 @@ def _unpack(table: Table, stored_key: bytes, row: bytes) -> bytes:
     return value
 
 
-def _options() -> Options:
+def _file_bytes(directory: Path) -> tuple[int, int]:
+    """Target sizes of table and of blob files."""
+    state = os.statvfs(directory)
+    disk = state.f_blocks * state.f_frsize
+    table = max(FILE_BYTES_MIN, min(TABLE_BYTES_MAX, disk // 64))
+    return table, max(table, min(BLOB_FILE_BYTES_MAX, disk // 1024))
+
+
+def _options(table_bytes: int, blob_file_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
@@ -78,8 +99,14 @@ def _options() -> Options:
     options.set_max_log_file_size(1 << 20)
     options.set_enable_blob_files(True)
     options.set_min_blob_size(BLOB_BYTES)
-    options.set_blob_file_size(64 << 20)
+    options.set_blob_file_size(blob_file_bytes)
     options.set_enable_blob_gc(True)
+    options.set_blob_gc_age_cutoff(AGE_CUTOFF)
+    options.set_target_file_size_base(table_bytes)
+    options.set_max_bytes_for_level_base(LEVEL_BASE_BYTES)
+    options.set_max_compaction_bytes(TABLES_TOGETHER * table_bytes)
+    # RLIM_INFINITY is -1, and so is RocksDB's word for "no limit".
+    options.set_max_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
     return options
 
 
@@ -199,9 +226,12 @@ class RocksEngine(_Reader):
         self._unchecked = SPACE_CHECK_BYTES
         self._views: list[RocksView] = []
         self._stuck = False
+        self._damaged = False
         self._sequence = 0
         self._closed = False
         self._flushing = threading.Lock()
+        self._file_bytes = _file_bytes(directory)
+        self._room = RoomMaker(directory, (TABLES_TOGETHER + 2) * self._file_bytes[0])
         self._lock = DirectoryLock(directory)
         try:
             self._mark = os.open(directory / "flushed", os.O_RDWR | os.O_CREAT, 0o644)
@@ -218,7 +248,10 @@ class RocksEngine(_Reader):
 
     def _open(self) -> Rdict:
         try:
-            return Rdict(str(self._path), _options())
+            options = _options(*self._file_bytes)
+            options.set_disable_auto_compactions(self._damaged)
+            # By itself rocksdict takes a store's options from what they were when last open.
+            return Rdict(str(self._path), options, {"default": options})
         except Exception as error:
             raise StorageError(f"cannot open {self._path}: {error}") from error
 
@@ -283,6 +316,8 @@ class RocksEngine(_Reader):
                 growing = True
             elif isinstance(operation, Delete):
                 rocks.delete(prefix + operation.key)
+                if operation.table in BULKY:
+                    self._room.note_deletion()
             else:
                 assert isinstance(operation, DeleteRange)
                 if operation.start < operation.end:
@@ -293,6 +328,9 @@ class RocksEngine(_Reader):
             self._database.write(rocks)
         except Exception as error:
             if not _is_full(str(error)):
+                if "orruption" in str(error) and not self._damaged:
+                    self._go_on_damaged(before, error)
+                    return self.write(batch)
                 self._failure = f"{self._path}: {error}: writes are refused until a restart"
                 raise StorageError(self._failure) from error
             self._stuck = True
@@ -317,24 +355,38 @@ class RocksEngine(_Reader):
             self._reopen()
 
     def _reopen(self) -> None:
-        """RocksDB that once met a full disk writes again only after it was opened anew."""
+        """RocksDB that once met an error writes again only after it was opened anew."""
         with self._flushing:
             self._close_database()
             try:
                 self._database = self._open()
             except StorageError as error:
-                self._failure = f"{error} (after a full disk): restart the node"
+                self._failure = f"{error} (after an error): restart the node"
                 raise
             found = self._database.latest_sequence_number()
         if found != self._sequence:
             self._failure = (
                 f"{self._path} came back at sequence {found} instead of {self._sequence} "
-                "after a full disk: restart the node"
+                "after an error: restart the node"
             )
             raise StorageError(self._failure)
         self._stuck = False
 
+    def _go_on_damaged(self, sequence: int, error: Exception) -> None:
+        """A compaction met a damaged block, and RocksDB takes no more writes. Opened anew it
+        does, until the next one: so there are no more."""
+        log.error(
+            "%s: %s: going on without compaction until the node is restarted: space of deleted "
+            "rows is not given back",
+            self._path,
+            error,
+        )
+        self._damaged = True
+        self._sequence = sequence
+        self._reopen()
+
     def _close_database(self) -> None:
+        self._room.cancel(self._database)
         for view in self._views[:]:  # an open iterator would keep the database open
             view.close()
         # After a full disk closing fails in its own flush of the log, and then the object
@@ -369,6 +421,13 @@ class RocksEngine(_Reader):
     def compact_step(self, budget_bytes: int = 0) -> bool:
         """Nothing to do: RocksDB compacts in threads of its own."""
         return False
+
+    def make_room(self) -> None:
+        """Begin, now and then, a pass of its own thread; see rocksroom.py."""
+        # A view keeps every file of its moment: a pass would only write more.
+        unable = self._failure is not None or self._stuck or self._damaged
+        if not unable and not self._views:
+            self._room.start(self._database)
 
     def check_framing(self, position: int, budget_bytes: int) -> Framing:
         """Nothing to look at."""

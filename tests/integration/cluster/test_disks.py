@@ -166,23 +166,38 @@ def test_a_node_that_starts_on_a_full_disk_waits_for_space(small_disk: Path) -> 
         assert node.redis().get("kept") == b"1"
 
 
-def test_a_cluster_whose_disks_are_all_full_reads_deletes_and_recovers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "disk", "reserve", "spare", "size"),
+    [
+        ("files", 48 * MIB, 8 * MIB, 8 * MIB, 300_000),
+        ("rocksdb", 160 * MIB, 16 * MIB, 64 * MIB, 1_200_000),
+    ],
+    ids=["files", "rocksdb"],
+)
+def test_a_cluster_whose_disks_are_all_full_reads_deletes_and_recovers(
+    tmp_path: Path, engine: str, disk: int, reserve: int, spare: int, size: int
+) -> None:
     """Nobody makes room from outside: deletions do, and an election must be possible too."""
-    reserve = 8 * MIB
     with contextlib.ExitStack() as disks:
-        paths = [disks.enter_context(mounted(tmp_path / str(n), 48 * MIB)) for n in range(5)]
+        paths = [disks.enter_context(mounted(tmp_path / str(n), disk)) for n in range(5)]
         some = Cluster(
             overrides={"repair": {"grace": 2}, "limits": {"request_seconds": 2}},
             per_node={
-                n: {"storage": {"reserve": reserve, "directory": str(path / "data")}}
+                n: {
+                    "storage": {
+                        "engine": engine,
+                        "reserve": reserve,
+                        "directory": str(path / "data"),
+                    }
+                }
                 for n, path in enumerate(paths)
             },
         )
         with some:
-            written = _write_until_full(some)
+            written = _write_until_full(some, size)
             for path in paths:  # a few may have room for one more shard, which no write gets
                 with (path / "ballast").open("wb", buffering=0) as file:
-                    _fill(file.fileno(), spare=reserve)
+                    _fill(file.fileno(), spare=spare)
             wait_until(lambda: _every_disk_is_full(some), "all full")
             assert len(written) > 50
             leader = some.leader()
@@ -219,14 +234,14 @@ def _names_every_disk(node: Node) -> bool:
     raise AssertionError("a full node took a write")
 
 
-def _write_until_full(some: Cluster) -> list[tuple[str, bytes]]:
+def _write_until_full(some: Cluster, size: int) -> list[tuple[str, bytes]]:
     """Through every node in turn, until too few are left; what was acknowledged."""
     written: list[tuple[str, bytes]] = []
 
     def full() -> bool:
         node = some.nodes[len(written) % some.size]
         key = f"k{len(written)}"
-        value = value_of(key, len(written), 300_000)
+        value = value_of(key, len(written), size)
         with contextlib.suppress(redis.ResponseError):
             if node.redis().set(key, value):
                 written.append((key, value))

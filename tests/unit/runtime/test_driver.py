@@ -28,6 +28,10 @@ class Disk(MemoryEngine):
     refused = 0
     reserve_bytes = 4 * MIB
     free = 64 * MIB
+    asked_for_room = 0
+
+    def make_room(self) -> None:
+        self.asked_for_room += 1
 
     def usage(self) -> Usage:
         return super().usage()._replace(free=self.free)
@@ -145,6 +149,19 @@ def test_the_node_is_read_only_before_the_engine_refuses_consensus() -> None:
         member.row = b"1"
         await _wakes(driver, 1)
         assert member.disk_full
+        await driver.close()
+
+    asyncio.run(run())
+
+
+def test_the_engine_is_asked_for_room_before_the_node_is_read_only() -> None:
+    async def run() -> None:
+        engine, member = Disk(), OneRow()
+        driver = Driver(member, engine, lambda reason: None, 8 * MIB)  # type: ignore[arg-type]
+        for free, asked in ((24 * MIB, 0), (24 * MIB - 1, 1), (MIB, 2), (24 * MIB, 2)):
+            engine.free = free
+            driver.look_at_space()
+            assert engine.asked_for_room == asked
         await driver.close()
 
     asyncio.run(run())

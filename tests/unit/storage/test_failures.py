@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import random
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from unit.storage.disks import mounted
 from unit.storage.model import DISK_ENGINES, Rows, apply, contents, empty, make, random_batch
 
 from distkv.storage.base import Delete, DeleteRange, Engine, Put, StorageError, StorageFull, Table
@@ -23,19 +23,8 @@ DISK_BYTES = 24 << 20
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(path)],
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+    with mounted(tmp_path / "disk", DISK_BYTES) as disk:
+        yield disk
 
 
 def open_on(kind: str, directory: Path, reserve_bytes: int) -> Engine:

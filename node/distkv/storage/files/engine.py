@@ -236,6 +236,9 @@ class FilesEngine:
             raise StorageError("this engine is closed")
         return self._compaction.step(budget_bytes)
 
+    def make_room(self) -> None:
+        """`compact_step` does it."""
+
     def check_framing(self, position: int, budget_bytes: int) -> Framing:
         """Read headers, batch ends, directories and hints again; see framing.py."""
         if self._closed:
