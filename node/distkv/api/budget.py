@@ -1,7 +1,8 @@
 """Memory in flight, shared by all doors of a process: who may hold how much, in turn.
 
 What is charged is held by something that ends by itself: a command at its deadline, a
-transfer when its client stalls. So whoever waits here is served.
+transfer when its client stalls. A slow client may take long over it, so whoever waits is refused
+(`no_memory`) at its own deadline.
 """
 
 from __future__ import annotations
@@ -9,6 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+
+from distkv.errors import Busy
+
+
+def no_memory(limit: int) -> Busy:
+    """The refusal of what waited to its deadline."""
+    return Busy(f"no memory became free: limit memory_in_flight_max ({limit} bytes)")
 
 
 class Waiting:
@@ -65,7 +73,7 @@ class Allowance:
     """One client's place in the queue, and what it was granted there: enough for some commands,
     so that a pipeline does not go through the queue one by one."""
 
-    __slots__ = ("_budget", "_credit", "_waiting", "_wake")
+    __slots__ = ("_budget", "_credit", "_since", "_waiting", "_wake")
 
     TOGETHER = 16
 
@@ -74,6 +82,7 @@ class Allowance:
         self._budget = budget
         self._wake = wake
         self._credit = 0
+        self._since = 0.0
         self._waiting: Waiting | None = None
 
     def spend(self, charge: int) -> bool:
@@ -85,9 +94,10 @@ class Allowance:
         self._budget.used -= part  # not `give`: what begins now takes it, and nobody else
         return True
 
-    def wait(self, charge: int, commands: int) -> None:
+    def wait(self, charge: int, commands: int, now: float) -> None:
         """Wait for as much as the first of so many commands will charge."""
         if self._waiting is None:
+            self._since = now
             amount = charge * min(commands, self.TOGETHER)
             self._waiting = self._budget.wait(amount, partial(self._granted, amount))
 
@@ -95,6 +105,13 @@ class Allowance:
         self._waiting = None
         self._credit = amount
         self._wake()
+
+    def gave_up(self, now: float, patience: float) -> bool:
+        """Whether it waited for so many seconds; then it leaves the queue."""
+        if self._waiting is None or now - self._since <= patience:
+            return False
+        self.close()
+        return True
 
     def give_back(self) -> None:
         """What was granted and not spent. Others begin, if what did took less than was granted."""
@@ -105,6 +122,7 @@ class Allowance:
         """Leave the queue."""
         if self._waiting is not None:
             self._waiting.cancel()
+            self._waiting = None
         self.give_back()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from distkv.api.budget import MemoryBudget, Waiting
+from distkv.api.budget import MemoryBudget, Waiting, no_memory
 from distkv.api.options import Limits
-from distkv.errors import Busy, DeadlineExceeded, DistKVError, ShuttingDown, TooLarge
+from distkv.errors import DeadlineExceeded, DistKVError, ShuttingDown, TooLarge
 from distkv.operations import Store, Upload
 
 
@@ -188,8 +188,7 @@ class LargeValue:
         if paused_at is None or now - paused_at <= patience:
             return
         if self._waiting is not None:
-            limit = limits.memory_in_flight_max
-            self._refuse(Busy(f"no memory became free: limit memory_in_flight_max ({limit} bytes)"))
+            self._refuse(no_memory(self._budget.limit))
         else:
             self._refuse(
                 DeadlineExceeded(

@@ -396,6 +396,23 @@ def test_garbage_never_breaks_the_door() -> None:
     with_client(test)
 
 
+def test_a_read_that_waits_for_memory_is_refused_at_its_deadline() -> None:
+    async def test(call: Client, store: FakeStore, door: HttpServer) -> None:
+        limit = door.budget.limit
+        door.budget.take(limit)
+        assert (await call("GET", "/livez"))[0] == 200
+        for headers in ({}, {"X-DistKV-Timeout-Ms": "100"}):
+            answer = await call("GET", "/v1/kv/k", headers=headers)
+            assert answer[0] == 429
+            assert b"limit memory_in_flight_max" in answer[2]
+        assert (await call("GET", "/v1/kv/k", headers={"X-DistKV-Timeout-Ms": "x"}))[0] == 400
+        door.budget.give(limit)
+        assert (await call("GET", "/v1/kv/k"))[0] == 404
+        assert door.budget.used == 0
+
+    with_client(test, Limits(request_seconds=1.0))
+
+
 def test_too_many_connections_and_stalled_ones() -> None:
     async def test(call: Client, store: FakeStore, door: HttpServer) -> None:
         first = await Raw.connect(door.port)

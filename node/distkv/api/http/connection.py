@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from distkv.api.budget import Waiting
+from distkv.api.budget import Waiting, no_memory
 from distkv.api.http import message
 from distkv.api.http.exchange import Exchange
 from distkv.api.http.message import HttpError, Request
 from distkv.api.large import LargeValue
 from distkv.api.options import STREAMED_FROM
 from distkv.api.stream import Stream, close_downloads
+from distkv.errors import BadRequest
 from distkv.operations import Download
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class HttpConnection(asyncio.Protocol):
         self._charged_unsent = 0
         self._last_unsent = 0
         self._waiting: Waiting | None = None
+        self._wait_until = 0.0
 
     # -- asyncio.Protocol
 
@@ -294,6 +296,12 @@ class HttpConnection(asyncio.Protocol):
             self._schedule()
 
         if self._waiting is None:
+            try:
+                self._wait_until = self.store.now() + exchange.patience(self.limits)
+            except BadRequest as refusal:
+                exchange.failure = refusal
+                self._schedule()
+                return False
             self._waiting = budget.wait(amount, granted)
         return False
 
@@ -389,6 +397,11 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         first = self._exchanges[0] if self._exchanges else None
+        if first is not None and self._waiting is not None and now >= self._wait_until:
+            self._waiting.cancel()
+            self._waiting = None
+            first.failure = no_memory(self.server.budget.limit)
+            self._schedule()
         for exchange in self._exchanges:
             large = exchange.large
             if large is not None and large.paused:

@@ -10,6 +10,7 @@ from distkv.api.http import message
 from distkv.api.http.message import HttpError, Request
 from distkv.api.large import LargeValue
 from distkv.api.metrics import Series, clock
+from distkv.api.options import Limits
 from distkv.errors import DistKVError
 from distkv.kernel import Future
 from distkv.operations import Download, Upload
@@ -57,6 +58,14 @@ class Exchange:
         self.large: LargeValue | None = None
         self._pieces: list[bytes] = []
         self._size = 0
+
+    def patience(self, limits: Limits) -> float:
+        """Seconds it may take. Raises BadRequest."""
+        text = self.request.header(b"x-distkv-timeout-ms")
+        if text is None:
+            return limits.seconds_to_store(self.large.written if self.large else 0)
+        most = int(limits.request_seconds_max * 1000)
+        return message.number(text, "X-DistKV-Timeout-Ms", 1, most) / 1000
 
     # -- the body
 

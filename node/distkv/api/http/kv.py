@@ -133,12 +133,7 @@ class KvApplication:
 
     def deadline(self, exchange: Exchange) -> float:
         """When to give up, on the store's clock. Raises BadRequest."""
-        text = exchange.request.header(b"x-distkv-timeout-ms")
-        seconds = self.limits.seconds_to_store(exchange.large.written if exchange.large else 0)
-        if text is not None:
-            most = int(self.limits.request_seconds_max * 1000)
-            seconds = message.number(text, "X-DistKV-Timeout-Ms", 1, most) / 1000
-        return self.store.now() + seconds
+        return self.store.now() + exchange.patience(self.limits)
 
     def _write(self, exchange: Exchange, mutation: Mutation) -> Write:
         key = exchange.request.header(b"idempotency-key")

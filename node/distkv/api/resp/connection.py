@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from distkv.api.budget import Allowance
+from distkv.api.budget import Allowance, no_memory
 from distkv.api.large import LargeValue
 from distkv.api.metrics import Series, clock
 from distkv.api.resp import encode
@@ -212,11 +212,11 @@ class RespConnection(asyncio.Protocol):
         while backlog:
             if self.writing_paused or len(slots) >= self.limits.pipeline_max:
                 break
-            if self.budget.full and not self._may_use_memory():
+            item = backlog[0]
+            if self.budget.full and not self._may_use_memory(item):
                 break
             if len(backlog) > 1 and self.authenticated and self._start_together(started):
                 continue
-            item = backlog[0]
             if isinstance(item, Refused):
                 backlog.popleft()
                 self._answer(encode.error(item.text))
@@ -224,8 +224,11 @@ class RespConnection(asyncio.Protocol):
                 break
         self._allowance.give_back()
 
-    def _may_use_memory(self) -> bool:
-        """Memory is short: go on only with what gives some back, or in turn."""
+    def _may_use_memory(self, item: list[Argument] | Refused) -> bool:
+        """Memory is short: go on only with what needs none or gives some back, or in turn."""
+        bound = None if isinstance(item, Refused) else self.server.find(item[0])
+        if bound is None or bound[0].scope is Scope.NOTHING:
+            return True
         charge = self.server.estimate.charge(self.budget.limit)
         if self._allowance.spend(charge):
             return True
@@ -233,7 +236,7 @@ class RespConnection(asyncio.Protocol):
             return False
         if self._large:
             return True
-        self._allowance.wait(charge, len(self._backlog))
+        self._allowance.wait(charge, len(self._backlog), self.store.now())
         return False
 
     def _start(self, item: list[Argument], started: float) -> bool:
@@ -455,6 +458,8 @@ class RespConnection(asyncio.Protocol):
             return
         for argument in list(self._large):
             argument.check(now)
+        if self._allowance.gave_up(now, self.limits.request_seconds):
+            self._refuse_all(encode.store_error(no_memory(self.budget.limit)))
         if self.writing_paused:
             unsent = transport.get_write_buffer_size()
             if unsent != self._last_unsent:
@@ -466,6 +471,15 @@ class RespConnection(asyncio.Protocol):
             self.metrics.stalled += 1
             log.info("cut off %s: it moved no byte for %.0f s", self.peer, now - self.moved)
             transport.abort()
+
+    def _refuse_all(self, reply: bytes) -> None:
+        """Nothing of what waits is executed."""
+        for item in self._backlog:
+            if isinstance(item, list):
+                abort_all(item)
+            self._answer(encode.error(item.text) if isinstance(item, Refused) else reply)
+        self._backlog.clear()
+        self._finish_turn()
 
     def shut(self) -> None:
         """The process stops: answer what was begun, then close."""
