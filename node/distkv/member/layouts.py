@@ -146,7 +146,8 @@ def _hand_over(seat: Seat, wanted: Configuration) -> None:
     """A leader that the new layout leaves out lets a member of it go on. Raises NotYet."""
     newest = seat.machine.configuration
     for member in sorted(wanted.members, key=lambda m: -(reached_by(seat, m) or -1)):
-        if newest.is_voter(member) and is_caught_up(seat, member):
+        fit = newest.is_voter(member) and is_caught_up(seat, member)
+        if fit and seat.owner.peers.would_lead(member):
             if seat.replica.transfer(member.ordinal):
                 seat.owner.poke()
                 raise NotYet(

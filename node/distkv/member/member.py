@@ -25,12 +25,12 @@ from distkv.member.identity import (
     identity_row,
     load_founding,
 )
-from distkv.member.messages import Founding, Greeting, SnapshotPiece, WentBack
+from distkv.member.messages import MENDING, Founding, Greeting, SnapshotPiece, WentBack
 from distkv.member.options import MemberOptions
 from distkv.member.output import Outgoing, Output
 from distkv.member.peers import Peers
 from distkv.member.regaining import Regaining
-from distkv.member.report import MENDING, health_fields, state_without_seat
+from distkv.member.report import health_fields, state_without_seat
 from distkv.member.seat import DATA_STREAM, Seat
 from distkv.member.staging import StageLost
 from distkv.member.suspicions import SuspicionLog

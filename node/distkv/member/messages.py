@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from distkv.storage.base import Table
 
+MENDING = "mending"
+"""State of a node that applies nothing until a peer's state takes the place of its own."""
+
 
 class Greeting(NamedTuple):
     """`founded`: the sender holds a founding list; `serving`: it takes client requests.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distkv.core.configuration import Configuration
 from distkv.ids import Member
-from distkv.member.messages import Greeting
+from distkv.member.messages import MENDING, Greeting
 from distkv.transport.base import Identity
 
 
@@ -50,5 +50,19 @@ class Peers:
         ]
 
     def members_up(self, configuration: Configuration) -> int:
-        """Members that answer, oneself included if one is a member."""
-        return sum(1 for member in configuration.members if self.is_up(member))
+        """Members that answer, oneself included if one is a member. Not those that are without a
+        seat, because they lost their state: they neither vote nor give anything."""
+        return sum(
+            1
+            for member in configuration.members
+            if self.is_up(member) and (member == self.me or self._is_seated(member))
+        )
+
+    def _is_seated(self, member: Member) -> bool:
+        said = self.greetings.get(member.ordinal)
+        return said is None or said.start != 0
+
+    def would_lead(self, member: Member) -> bool:
+        """Whether leadership may be handed over to it: who applies nothing does not take it."""
+        said = self.greetings.get(member.ordinal)
+        return self.is_up(member) and (said is None or said.state != MENDING)

@@ -49,7 +49,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distkv.member.health import health_of, lost_count
-from distkv.member.messages import known
+from distkv.member.messages import MENDING, known
 from distkv.member.standing import Standing, describe, standing_of
 from distkv.member.work import work_of
 from distkv.storage.base import CorruptRow
@@ -59,8 +59,6 @@ if TYPE_CHECKING:
 
 UNFOUNDED = "waiting to be founded"
 """State of a node that knows of no cluster."""
-MENDING = "mending"
-"""State of a node that applies nothing until a peer's state takes the place of its own."""
 
 
 def state_without_seat(founded: bool, regaining: bool) -> tuple[str, str]:

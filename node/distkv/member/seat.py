@@ -50,7 +50,7 @@ from distkv.member.overview import Overview
 from distkv.member.pending import PendingCommands
 from distkv.member.reading import ReadServer, as_client_error
 from distkv.member.reads import ReadRounds
-from distkv.member.report import MENDING, status_of
+from distkv.member.report import status_of
 from distkv.member.staging import finish_install
 from distkv.member.standing import Standing, standing_of
 from distkv.member.writing import Writer
@@ -469,16 +469,9 @@ class Seat:
             self._send(leader.ordinal, Forward((command,)))
 
     def best_successor(self) -> int | None:
-        """The follower that is furthest along, to hand leadership over to. Not one whose own
-        state is being replaced: it would not take it."""
-        peers, greetings = self.owner.peers, self.owner.peers.greetings
+        """The follower that is furthest along, to hand leadership over to."""
         others = [p for p in self.replica.status().peers if p.voter and p.member != self.member]
-        fit = [
-            peer
-            for peer in others
-            if peers.is_up(peer.member)
-            and ((said := greetings.get(peer.member.ordinal)) is None or said.state != MENDING)
-        ]
+        fit = [peer for peer in others if self.owner.peers.would_lead(peer.member)]
         return max(fit, key=lambda peer: peer.match).member.ordinal if fit else None
 
     def greeting(self) -> Greeting:

@@ -327,7 +327,11 @@ class Driver:
             number, waiting = self._unflushed.popleft()
             released += waiting
         if number:
-            self.member.flushed(number)
+            try:
+                self.member.flushed(number)  # which may take the seat, and read all that it needs
+            except Exception as failure:
+                self._fail(failure)
+                return False
         self._send(released)
         if self._written >= COMPACT_BYTES_MIN:
             self._compact(self._written)

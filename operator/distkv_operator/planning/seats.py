@@ -68,8 +68,13 @@ def member_incarnations(observed: Observed) -> dict[int, int]:
 
 
 def leader_of(observed: Observed) -> int | None:
-    """The ordinal that leads and says so itself."""
-    leaders = [s for s in observed.seats if s.report.role == "leader" and s.report.is_serving]
+    """The ordinal that leads and says so itself; it may do so while its own state is mended."""
+    leaders = [
+        seat
+        for seat in observed.seats
+        if seat.report.role == "leader"
+        and (seat.report.is_serving or seat.report.state == "mending")
+    ]
     if leaders:
         return max(leaders, key=lambda s: s.report.applied).ordinal
     return None
@@ -112,7 +117,7 @@ def _judge_report(seat: Seat, member: int | None, formed: bool) -> tuple[str, st
     report = seat.report
     if formed and member is not None and report.incarnation != member:
         return STRANGER, report.detail or "its directory is not the member's"
-    if report.state == "catching up":
+    if report.state in ("catching up", "mending"):  # it may vote, and hold shards
         return CATCHING_UP, report.detail
     if report.is_serving:
         if report.missing is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from simulation.full.test_healing import forget, get, in_small_pieces, put, world_of
 
-from distkv.member.messages import SnapshotWanted
-from distkv.member.report import MENDING
+from distkv.member import layouts
+from distkv.member.messages import MENDING, SnapshotWanted
 from distkv.member.seat import Seat
+from distkv.member.soundness import NotYet
 from distkv.simulation.full_world import World
 from distkv.simulation.member_host import Host
 from distkv.storage.base import Table
@@ -68,3 +70,29 @@ def test_leadership_is_not_handed_to_a_held_node() -> None:
     assert seat_of(leader).best_successor() == other.ordinal
     world.crash(other)
     assert world.run_until(lambda: seat_of(leader).best_successor() is None, 3.0)
+
+
+def test_a_leader_that_a_layout_leaves_out_hands_over_to_who_takes_it() -> None:
+    """It asked the lowest ordinal again and again, and proposed nothing while it waited."""
+    world = world_of((3, 2))
+    leader, held = world.hosts[4], world.hosts[0]
+    if not leader.leads:
+        led = next(host for host in world.hosts if host.leads)
+        assert seat_of(led).replica.transfer(leader.ordinal)
+        led.wake()
+        assert world.run_until(lambda: leader.leads, 5.0)
+    hold(world, held)
+    seat = seat_of(leader)
+    greetings = seat.owner.peers.greetings
+    assert world.run_until(lambda: greetings[held.ordinal].state == MENDING, 3.0)
+    members = seat.machine.configuration.members[:4]
+
+    def handed_over() -> bool:
+        with pytest.raises(NotYet) as refusal:
+            layouts.change(seat, seat.machine.membership.owner, 2, 2, members)
+        return "hands over to node" in str(refusal.value)
+
+    assert world.run_until(handed_over, 5.0)
+    leader.wake()
+    assert world.run_until(lambda: any(h.leads for h in world.hosts if h is not leader), 2.0)
+    assert seat_of(held).replica.held, "or the test shows nothing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from simulation.full import test_healing as healing
 
+from distkv.errors import NoQuorum
 from distkv.machine.snapshot import SnapshotSink, SnapshotSource, is_installing
 from distkv.member.staging import stage_of
 from distkv.simulation.full_world import World
@@ -61,3 +62,25 @@ def goes_on_without_two_others(world: World, host: Host) -> None:
     assert world.run_until(lambda: any(h.leads for h in world.hosts), 20.0)
     healing.put(world, b"last", b"value", host.ordinal)
     assert healing.get(world, b"last", host.ordinal) == b"value"
+
+
+def test_a_node_without_a_state_is_not_one_of_those_that_answer() -> None:
+    """Else the other one that runs calls itself serving, and keeps its clients waiting."""
+    world = healing.world_of((2, 1))
+    healing.put(world, b"key", b"value")
+    world.run_until(lambda: False, 2.0)
+    host, giver = (h for h in world.hosts if not h.leads)
+    leader = next(h for h in world.hosts if h.leads)
+    world.crash(host)
+    break_off(host, giver, 3)
+    host.engine.rot(Table.META, stage_of(1))
+    world.crash(leader)
+    assert giver.member is not None
+    giver.member.seat.server._source = lambda key, piece: None  # type: ignore[union-attr]
+    host.start()
+    assert world.run_until(lambda: host.ordinal in giver.member.peers.greetings, 5.0)
+    assert world.run_until(lambda: giver.member.health()["state"] == "no quorum", 5.0)
+    with pytest.raises(NoQuorum, match="1 of 3 nodes answer"):
+        healing.get(world, b"key", giver.ordinal)
+    leader.start()
+    assert world.run_until(lambda: host.votes, 20.0)

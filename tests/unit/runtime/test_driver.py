@@ -13,7 +13,15 @@ from distkv.kernel import Kernel
 from distkv.member.messages import NotLeader
 from distkv.member.output import Outgoing, Output
 from distkv.runtime.driver import Driver
-from distkv.storage.base import Delete, Put, StorageFull, StorageOperation, Table, Usage
+from distkv.storage.base import (
+    Delete,
+    Put,
+    StorageError,
+    StorageFull,
+    StorageOperation,
+    Table,
+    Usage,
+)
 from distkv.storage.files import FilesEngine
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Lane
@@ -226,6 +234,24 @@ class Talkative(OneRow):
         output = super().turn(now, wall_ms)
         output.messages.append(Outgoing(1, Lane.CONTROL, 0, NotLeader()))
         return output
+
+
+def test_what_fails_after_a_flush_halts_the_node() -> None:
+    """The seat may be taken there, and read a directory that is damaged elsewhere."""
+
+    class Unseated(OneRow):
+        def flushed(self, number: int) -> None:
+            raise StorageError("the entry accepted in slot 4 is damaged")
+
+    async def run() -> None:
+        reasons: list[str] = []
+        driver = Driver(Unseated(), Disk(), reasons.append)  # type: ignore[arg-type]
+        await _wakes(driver, 3)
+        assert reasons == ["StorageError: the entry accepted in slot 4 is damaged"]
+        assert driver.closed
+        await driver.close()
+
+    asyncio.run(run())
 
 
 class Referred(Output):

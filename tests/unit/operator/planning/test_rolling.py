@@ -75,8 +75,18 @@ def test_from_the_last_follower_to_the_leader(leader: int) -> None:
         seat(3, SILENT, pod=None),
         old(3, said(3, shards_missing=1)),
         old(3, said(3, state="catching up", serving=False)),
+        old(3, said(3, state="mending", serving=False)),
     ],
-    ids=["missing", "uncounted", "catching up", "silent", "no pod", "old missing", "old catching"],
+    ids=[
+        "missing",
+        "uncounted",
+        "catching up",
+        "silent",
+        "no pod",
+        "old missing",
+        "old catching",
+        "mending",
+    ],
 )
 def test_one_after_the_other(ailing: Seat) -> None:
     seats = [*all_old()[:3], ailing, old(4)]
@@ -88,6 +98,13 @@ def test_one_after_the_other(ailing: Seat) -> None:
 def test_a_pod_on_its_way_out_is_waited_for() -> None:
     found = rolling(settled(*all_old()[:4], old(4, pod=going(pod(4, OLD)))))
     assert (found.step, found.message) == (None, "node 4 is being replaced")
+
+
+def test_a_leader_whose_state_is_mended_leads() -> None:
+    mending = said(4, leads=True, state="mending", serving=False)
+    found = rolling(settled(*(old(o, said(o)) for o in range(4)), old(4, mending)))
+    assert found.step is None
+    assert "waiting for node 4" in found.message
 
 
 def test_no_leader_no_roll() -> None:
