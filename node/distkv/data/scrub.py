@@ -282,8 +282,9 @@ class Scrubber:
 
 
 def place_behind(start: bytes, walks_from: Callable[[bytes], bool]) -> bytes | None:
-    """The nearest place above `start`, where `walks_from` does not hold, at which it does; None:
-    there is none. Asks for 512 places at most."""
+    """A place above `start`, where `walks_from` does not hold, at which it does; None: none was
+    found. The nearest, unless damage follows on damage: then what lies between may be left out,
+    however much that is, until the first is mended. Asks for 512 places at most."""
     width = max(len(start) + 1, PLACE_BYTES)
     first, end = int.from_bytes(start.ljust(width, b"\0"), "big"), 1 << 8 * width
 

@@ -49,7 +49,7 @@ class Source:
 
     def _check(self, length: int) -> None:
         if length > self._value_max:
-            raise TooLarge(f"value_max is {self._value_max} bytes; this value is larger")
+            raise TooLarge(f"value_bytes_max is {self._value_max} bytes; this value is larger")
 
     def write(self, piece: bytes) -> None:
         """Take the next bytes. Raises Busy or TooLarge (then the value is given up)."""

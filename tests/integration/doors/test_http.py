@@ -225,7 +225,7 @@ def test_refusals(error: DistKVError, status: int, applied: str, retry: bool) ->
         ("PUT", "/v1/kv/k", {"If-Match": "*", "If-None-Match": "*"}, 400, "not both"),
         ("GET", "/v1/kv?limit=0", {}, 400, "limit must be from 1"),
         ("GET", "/v1/kv?cursor=!!", {}, 400, "cursor is not one that a listing gave"),
-        ("GET", "/v1/kv/k", {"X-Large": "x" * 20_000}, 431, "header_bytes_max (16384 bytes)"),
+        ("GET", "/v1/kv/k", {"X-Large": "x" * 20_000}, 431, "have more than 16384 bytes"),
     ],
 )
 def test_wrong_requests_name_the_field(

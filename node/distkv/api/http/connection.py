@@ -201,7 +201,7 @@ class HttpConnection(asyncio.Protocol):
         return HttpError(
             431,
             "too_large",
-            f"start line and headers are over the limit header_bytes_max ({limit} bytes)",
+            f"start line and headers have more than {limit} bytes",
         )
 
     def _break(self, failure: HttpError) -> None:
