@@ -60,10 +60,11 @@ def show(findings: Findings, as_json: bool) -> None:
         return
     kept = ", ".join(map(str, findings.survivors))
     lost = ", ".join(map(str, findings.lost_ordinals))
+    from_logs = findings.slots - findings.slots_unknown
     lines = [
         f"directories that are left: nodes {kept}; lost: nodes {lost or 'none'}",
         f"metadata: all {findings.applied} slots applied by the node that is furthest along"
-        + (f", and {findings.slots} more from the logs" if findings.slots else ""),
+        + (f", and {from_logs} more from the logs" if from_logs else ""),
     ]
     if findings.half_done:
         lines.append("an earlier recovery was broken off after it had decided: this finishes it")
@@ -73,7 +74,13 @@ def show(findings: Findings, as_json: bool) -> None:
             "but perhaps never confirmed to a client; they are kept"
         )
     if findings.slots_unknown:
-        lines.append(f"  {findings.slots_unknown} slots in between are known to nobody left: LOST")
+        lines.append(f"  {findings.slots_unknown} further slots are known to nobody left: LOST")
+    if findings.slots_gone:
+        lines.append(
+            f"  {findings.slots_gone} of these were chosen: clients may have been told what they "
+            "did, and how many keys they changed nobody left knows"
+        )
+    lines += findings.remarks
     lines.append(
         "writes of the last moments that only the lost nodes held are LOST; nobody left can "
         "know of them"

@@ -10,6 +10,9 @@ again changes nothing. Repair fills the new nodes; values with too few shards ar
 
 The survivor that is furthest along is changed first, in one batch: from then on it *is* the
 outcome. A crash later leaves others of the older generation; the same command finishes them.
+
+A survivor whose own state is half installed and damaged is heard like the others and gets that
+outcome. Slots that its lost state may have held, and nobody left knows, are told as lost.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ from distkv.member.identity import (
 )
 from distkv.member.staging import UNSTAGE, finish_install, stage_of
 from distkv.member.survivors import (
+    NO_SLOTS,
     CannotRecover,
-    Slots,
     Survivor,
     check_one_cluster,
     coded_records,
@@ -66,6 +69,12 @@ class Findings(NamedTuple):
     """Of `slots`: accepted by a survivor, not known to be chosen. They are kept."""
     slots_unknown: int
     """Slots that no survivor knows: what they held is lost."""
+    slots_gone: int
+    """Of `slots_unknown`: chosen for certain, so that clients may have been told."""
+    without_state: tuple[int, ...]
+    """Survivors of whom only log and shards count: their state is half installed and damaged."""
+    remarks: tuple[str, ...]
+    """Of these: sentences for a person."""
     commands: int
     keys: int
     keys_lost: int
@@ -75,7 +84,8 @@ class Findings(NamedTuple):
     @property
     def phrase(self) -> str:
         """What must be said to go on: it names what is decided, so that it cannot be a habit."""
-        return f"generation-{self.generation}-loses-{self.keys_lost}-keys"
+        slots = f"-and-{self.slots_gone}-slots" if self.slots_gone else ""
+        return f"generation-{self.generation}-loses-{self.keys_lost}-keys{slots}"
 
 
 class Recovery:
@@ -98,10 +108,15 @@ class Recovery:
         machine = base.machine
         self._half_done = any(s.identity.generation != newest for s in known)
         self._generation = newest if self._half_done else newest + 1
-        self._ballot = Ballot(highest_round(known) + 1, *base.member)
         self._check_needed(known)
-        self._slots = Slots(0, (), 0, ()) if self._half_done else slots_above(base, known)
+        # The lost state of a half may have been newer than the one that says who is a member.
+        heard = known + [
+            s for s in survivors if s.half and s not in known and s.identity.generation == newest
+        ]
+        self._ballot = Ballot(highest_round(heard) + 1, *base.member)
+        self._slots = NO_SLOTS if self._half_done else slots_above(base, heard)
         self._applied = machine.applied
+        self._undated = [s.name for s in heard if s.half and s.half.slot is None]
         for slot, body in enumerate(self._slots.bodies, self._slots.first):
             machine.apply(slot, body)
         members = machine.membership.everybody
@@ -115,12 +130,22 @@ class Recovery:
         configuration = self._base.machine.configuration
         # Volumes of different moments make no quorum: the older ones are not heard any more.
         sound = [s for s in known if not s.went_back(known)]
-        voters = [s for s in sound if configuration.is_voter(s.member)]
+        voters = [
+            s
+            for s in sound
+            if configuration.is_voter(s.member) and (s.half is None or s.can_regain(sound))
+        ]
         if len(voters) >= configuration.phase_one and not self._half_done:
             raise CannotRecover(
                 f"{len(voters)} of {configuration.size} members are left and "
                 f"{configuration.phase_one} make a quorum: start them, and replace the lost ones "
                 "one by one (distkv admin replace); a forced recovery is not needed"
+                + "".join(
+                    f". {s.name} holds half a state ({s.half.why}): start its node with the others,"
+                    " and it takes theirs"
+                    for s in voters
+                    if s.half
+                )
             )
 
     def findings(self) -> Findings:
@@ -142,13 +167,45 @@ class Recovery:
             self._half_done,
             self._applied,
             len(slots.bodies),
-            len(slots.bodies) - slots.chosen,
+            slots.uncertain,
             len(slots.holes),
+            slots.gone,
+            tuple(sorted(s.member.ordinal for s in self.survivors if s.half)),
+            self._remarks(),
             count_commands(slots.bodies[slots.chosen :]),
             machine.count(),
             keys_lost,
             tuple(lost),
         )
+
+    def _remarks(self) -> tuple[str, ...]:
+        found = [
+            f"{s.name} holds half a state ({s.half.why}): its log and shards count, and "
+            + (
+                "it gets the state of the node that is furthest along"
+                if self._to_copy(s)
+                # It has promised and accepted in this generation already.
+                else "nothing of it is changed: its node takes a state that is new enough from "
+                "a peer, once it is started"
+            )
+            for s in self.survivors
+            if s.half
+        ]
+        if self._slots.unproved:
+            found.append(
+                f"up to slot {self._slots.certain} all was chosen; of {self._slots.unproved} of "
+                "these slots no more is left than what was accepted under the highest ballot, and "
+                "where that is not what was chosen, the latter is LOST"
+            )
+        if self._undated and not self._half_done:
+            found.append(
+                f"nobody noted how new the state of {', '.join(self._undated)} was: what it held "
+                f"beyond slot {self._base.machine.applied} is LOST"
+            )
+        return tuple(found)
+
+    def _to_copy(self, survivor: Survivor) -> bool:
+        return survivor.identity.generation != self._generation and survivor is not self._base
 
     # -- carrying it out
 
@@ -170,7 +227,7 @@ class Recovery:
         if not self._half_done:
             self._decide(incarnations)
         for survivor in self.survivors:
-            if survivor.identity.generation != self._generation and survivor is not self._base:
+            if self._to_copy(survivor):
                 self._copy(survivor)
         seats = self._base.machine.membership.everybody
         for member in self.lost_members:

@@ -2,6 +2,9 @@
 
 With m > f the shards may suffice although no quorum does (protocol section 7). Nothing is
 decided here and, but for a snapshot that a crash left half installed, nothing is written.
+
+If what was staged of such a snapshot is damaged, the survivor is a half: it has no state, but what
+it promised and accepted, and its shards, are as good as anybody's.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from distkv.data import rows
 from distkv.ids import ZERO_BALLOT, Ballot, Member, ValueId
 from distkv.machine.interface import Record
 from distkv.machine.machine import Machine, is_founded
-from distkv.machine.snapshot import is_installing
+from distkv.machine.snapshot import installing_slot, is_installing
 from distkv.member.identity import (
     WENT_BACK,
     DirectoryIdentity,
@@ -43,6 +46,14 @@ class Empty(CannotRecover):
     """A directory in which no node ever knew of a cluster."""
 
 
+class Half(NamedTuple):
+    """Of a survivor without a state. `slot`: all up to it was chosen, and it had applied nothing
+    above; None: a version that did not note it began the installation."""
+
+    slot: int | None
+    why: str
+
+
 class Survivor:
     """One directory that was not lost; `name` is for messages."""
 
@@ -52,19 +63,35 @@ class Survivor:
         identity, founding = read_identity(engine), load_founding(engine)
         if identity is None or founding is None or not is_founded(engine):
             raise Empty(f"{name} holds no member of a cluster: leave it out")
-        if is_installing(engine):
-            _finish_install(name, engine)
         self.identity: DirectoryIdentity = identity
         self.founding: Founding = founding
-        self.machine = Machine.load(engine)
+        self.half = _finish_install(engine)
+        self._machine = None if self.half else Machine.load(engine)
         self.hard = HardState(Outbox())
         hint = self.hard.load(engine)
         self.log = Log(Outbox())
-        applied = self.machine.applied
+        # Without a state only the hint tells what is chosen: entries above it, be they applied
+        # or of slots that the lost state skipped, count as accepted.
+        applied = hint if self._machine is None else self._machine.applied
         self.log.load(engine, max(hint, applied), applied)
         self._peers = PeerRecords(Outbox(), 1, Witness())
         self._peers.load(engine)
         self._told = engine.get(Table.META, WENT_BACK) is not None
+
+    @property
+    def machine(self) -> Machine:
+        """The state; a half has none."""
+        assert self._machine is not None, f"{self.name} has no state"
+        return self._machine
+
+    def can_regain(self, others: Sequence[Survivor]) -> bool:
+        """Whether the node of this half would take the state of one of `others`, of the same
+        generation, were they started (see member.regaining)."""
+        assert self.half is not None
+        slot = self.half.slot
+        return slot is not None and any(
+            other.half is None and other.machine.applied >= slot for other in others
+        )
 
     def went_back(self, others: Sequence[Survivor]) -> bool:
         """Whether the node of this directory would not be counted by all of `others`: it holds
@@ -83,27 +110,49 @@ class Survivor:
         return self.identity.member
 
 
-def _finish_install(name: str, engine: Engine) -> None:
+def _finish_install(engine: Engine) -> Half | None:
     try:
-        finish_install(engine)
+        if is_installing(engine):
+            finish_install(engine)
     except StageLost as lost:
-        raise CannotRecover(
-            f"{name} holds half a state, {lost}: start its node while others run, and it takes "
-            "theirs; or leave it out"
-        ) from lost
+        return Half(installing_slot(engine), str(lost))
+    return None
 
 
 class Slots(NamedTuple):
     """The log above the applied state of the survivor that is furthest along.
 
     `chosen`: how many of `bodies` some survivor knows to be chosen; the others were accepted
-    by one of them and perhaps never chosen. `holes`: slots that nobody left knows.
+    by one of them and perhaps never chosen. `holes`: slots that nobody left knows. `certain`: in
+    every slot up to it something was chosen, of which clients may have been told.
     """
 
     first: int
     bodies: tuple[bytes, ...]
     chosen: int
     holes: tuple[int, ...]
+    certain: int
+
+    @property
+    def uncertain(self) -> int:
+        """Accepted, not known to be chosen."""
+        known = self.first + self.chosen
+        return len(self.bodies) - self.chosen - sum(slot >= known for slot in self.holes)
+
+    @property
+    def gone(self) -> int:
+        """Chosen, and nobody left knows what."""
+        return sum(slot <= self.certain for slot in self.holes)
+
+    @property
+    def unproved(self) -> int:
+        """Something was chosen, and what is left was accepted: perhaps that, perhaps not."""
+        known = self.first + self.chosen
+        gone = sum(known <= slot <= self.certain for slot in self.holes)
+        return max(0, self.certain + 1 - known) - gone
+
+
+NO_SLOTS = Slots(1, (), 0, (), 0)
 
 
 def check_one_cluster(survivors: Sequence[Survivor]) -> None:
@@ -124,24 +173,45 @@ def check_one_cluster(survivors: Sequence[Survivor]) -> None:
 
 
 def furthest(survivors: Sequence[Survivor]) -> Survivor:
-    """Whose applied state is the newest, of the newest generation."""
-    return max(survivors, key=lambda s: (s.identity.generation, s.machine.applied))
+    """Whose applied state is the newest, of the newest generation. Raises CannotRecover if
+    nobody has a state of that."""
+    whole = [s for s in survivors if s.half is None]
+    if not whole:
+        halves = "; ".join(f"{s.name}: {s.half.why}" for s in survivors if s.half is not None)
+        raise CannotRecover(
+            f"none of these directories holds a whole state ({halves}): add one that does"
+        )
+    best = max(whole, key=lambda s: (s.identity.generation, s.machine.applied))
+    newer = [s for s in survivors if s.identity.generation > best.identity.generation]
+    if newer:
+        # From an older state the same generation would be decided twice.
+        raise CannotRecover(
+            f"an earlier recovery has decided generation {newer[0].identity.generation}, of which "
+            f"only {', '.join(s.name for s in newer)} are here, with half a state "
+            f"({newer[0].half and newer[0].half.why}): add another directory of that generation"
+        )
+    return best
 
 
 def slots_above(base: Survivor, survivors: Sequence[Survivor]) -> Slots:
-    """What a new leader that hears exactly these acceptors would propose again."""
+    """What a new leader that hears exactly these acceptors would propose again.
+
+    It reaches the slots of all halves: no slot is used twice of which a reader was told.
+    """
     applied = base.machine.applied
     chosen = max(survivor.log.chosen for survivor in survivors)
-    last = max(survivor.log.last for survivor in survivors)
+    certain = max(chosen, *((s.half and s.half.slot) or 0 for s in survivors))
+    last = max(certain, *(survivor.log.last for survivor in survivors))
     bodies: list[bytes] = []
     holes: list[int] = []
+    noop = entries.noop(base.machine.log_time_ms)
     for slot in range(applied + 1, last + 1):
         found = _best(slot, survivors)
         if found is None:
             holes.append(slot)
-            found = entries.noop(base.machine.log_time_ms)
+            found = noop
         bodies.append(found)
-    return Slots(applied + 1, tuple(bodies), max(0, chosen - applied), tuple(holes))
+    return Slots(applied + 1, tuple(bodies), max(0, chosen - applied), tuple(holes), certain)
 
 
 def _best(slot: int, survivors: Sequence[Survivor]) -> bytes | None:
@@ -162,7 +232,9 @@ def highest_round(survivors: Sequence[Survivor]) -> int:
     """No ballot that these ever promised, accepted or applied has a higher round."""
     rounds = [ZERO_BALLOT.round]
     for survivor in survivors:
-        rounds += [survivor.hard.promised.round, survivor.machine.barrier.round]
+        rounds.append(survivor.hard.promised.round)
+        if survivor.half is None:
+            rounds.append(survivor.machine.barrier.round)
         rounds += [ballot.round for ballot, _ in survivor.log.entries.values()]
     return max(rounds)
 

@@ -13,11 +13,9 @@ from distkv.core.messages import Accepted, Prepare, Promise, Refuse
 from distkv.core.outbox import Outbox
 from distkv.ids import Ballot
 from distkv.machine.snapshot import INSTALLING, TABLES, SnapshotSink, SnapshotSource, is_installing
-from distkv.member.identity import DirectoryIdentity, identity_row
 from distkv.member.member import Member
 from distkv.member.messages import SnapshotPiece, SnapshotWanted
 from distkv.member.staging import UNSTAGE, stage_of
-from distkv.member.survivors import CannotRecover, Survivor
 from distkv.storage.base import Put, StorageError, Table
 from distkv.storage.memory import MemoryEngine
 from distkv.transport.base import Identity
@@ -201,11 +199,3 @@ def test_a_mark_that_does_not_say_how_new_the_state_must_be_ends_the_start() -> 
     broken_off(engine, mark=b"\1")
     with pytest.raises(StorageError, match="have the node replaced"):
         member_on(engine)
-
-
-def test_a_forced_recovery_says_what_it_found() -> None:
-    engine, _, _ = directory()
-    engine.write([identity_row(DirectoryIdentity(CLUSTER, 0, 0, 100, 1))])
-    broken_off(engine)
-    with pytest.raises(CannotRecover, match="here holds half a state"):
-        Survivor("here", engine)
