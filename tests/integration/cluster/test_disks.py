@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 import redis
 from integration.cluster.harness import Cluster, Node, wait_until
 from integration.cluster.load import Load, value_of
+from unit.storage.disks import mounted
 
 MIB = 1024 * 1024
 DISK = 192 * MIB
@@ -93,22 +92,6 @@ def test_a_replacement_is_refused_to_strangers_and_to_wrong_claims(cluster: Clus
     answer = cluster.nodes[follower].admin("POST", "/v1/admin/replace", request)
     assert (answer.status, answer.json["error"]) == (409, "not_leader")
     assert f"node {leader}" in answer.json["message"]
-
-
-@contextlib.contextmanager
-def mounted(mount: Path, size: int) -> Iterator[Path]:
-    """A file system of its own; skips the test where that is not allowed."""
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "distkv-test", str(mount)]
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("a file system of its own needs root")
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
 
 @pytest.fixture

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import pytest
 from simulation.full import test_healing as healing
+from unit.member import snapshots
 
 from distkv.errors import NoQuorum
-from distkv.machine.snapshot import SnapshotSink, SnapshotSource, is_installing
+from distkv.machine.snapshot import is_installing
 from distkv.member.staging import stage_of
 from distkv.simulation.full_world import World
 from distkv.simulation.member_host import Host
-from distkv.storage.base import Put, Table
+from distkv.storage.base import Table
 
 
 def break_off(host: Host, giver: Host, installed: int) -> None:
     """As a crash after so many pieces were installed would leave the directory."""
-    source, sink, bodies = SnapshotSource(giver.engine.view(), 200), SnapshotSink(), []
-    last = False
-    while not last:
-        given = source.piece(len(bodies))
-        assert given is not None
-        body, last = given
-        bodies.append(body)
-    host.engine.write([Put(Table.META, stage_of(n), body) for n, body in enumerate(bodies)])
-    host.engine.write(sink.begin(source.slot))
-    for body in bodies[:installed]:
-        host.engine.write(sink.take(body))
+    snapshots.break_off(host.engine, giver.engine, installed, 200)
     host.engine.flush()
-    source.close()
 
 
 @pytest.mark.parametrize("installed", [0, 3])

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import pytest
 from unit.member.alone import Alone
+from unit.member.snapshots import pieces
 
 from distkv.core.log import Log
 from distkv.core.outbox import Outbox
 from distkv.ids import Ballot
-from distkv.machine.snapshot import SnapshotSource, is_installing
-from distkv.member.messages import SnapshotPiece
+from distkv.machine.snapshot import is_installing
 from distkv.member.staging import finish_install, stage_of
 from distkv.storage.base import Put, Table
 from distkv.storage.memory import MemoryEngine
-
-
-def pieces(alone: Alone) -> list[SnapshotPiece]:
-    """Of its own state, as a peer would give them."""
-    source = SnapshotSource(alone.engine.view())
-    found: list[SnapshotPiece] = []
-    last = False
-    while not last:
-        given = source.piece(len(found))
-        assert given is not None
-        body, last = given
-        found.append(SnapshotPiece(1, len(found), source.slot, last, body))
-    source.close()
-    return found
 
 
 @pytest.mark.parametrize("full_at", [-1, 0, 1])
@@ -35,7 +21,7 @@ def test_a_full_disk_ends_the_transfer_not_the_node(full_at: int) -> None:
     alone = Alone(engine)
     receiver = alone.seat.receiver
     alone.appear(1)
-    found = pieces(alone)
+    found = pieces(alone.engine)
     engine.full = full_at < 0
     receiver.take_anew(1, alone.now)
     assert receiver.active == (full_at >= 0)
@@ -47,7 +33,7 @@ def test_a_full_disk_ends_the_transfer_not_the_node(full_at: int) -> None:
     engine.full = False
     alone.seat.replica.held = False
     receiver.take_anew(1, alone.now)
-    for piece in pieces(alone):
+    for piece in pieces(alone.engine):
         receiver.on_piece(1, piece._replace(transfer=2))
     assert not receiver.active
     alone.seat.replica.held = False
@@ -59,7 +45,7 @@ def test_no_snapshot_comes_before_a_batch_that_waits_for_space() -> None:
     """Its rows, of the older state, would be written over those of the newer one."""
     alone = Alone()
     alone.appear(1)
-    found = pieces(alone)
+    found = pieces(alone.engine)
     alone.seat.receiver.take_anew(1, alone.now)
     for piece in found[:-1]:
         alone.seat.receiver.on_piece(1, piece)
@@ -80,7 +66,7 @@ def test_what_was_accepted_below_a_snapshot_goes_with_it() -> None:
     accepted = Log(outbox)
     accepted.put(slot, Ballot(1, 0, 5), b"never chosen")
     accepted.put(slot + 1, Ballot(1, 0, 5), b"may be chosen")
-    staged = [Put(Table.META, stage_of(piece.piece), piece.body) for piece in pieces(alone)]
+    staged = [Put(Table.META, stage_of(piece.piece), piece.body) for piece in pieces(alone.engine)]
     engine.write([*outbox.writes, *staged])
     finish_install(engine)
     log = Log(Outbox())

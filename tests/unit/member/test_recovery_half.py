@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from unit.member import snapshots
 from unit.member.test_recovery import (
     BALLOT,
     FOUNDING,
@@ -25,8 +26,6 @@ from distkv.ids import Ballot, Member
 from distkv.machine.machine import Machine
 from distkv.machine.snapshot import (
     INSTALLING,
-    SnapshotSink,
-    SnapshotSource,
     installing_slot,
     is_installing,
 )
@@ -52,19 +51,7 @@ def applied(ordinal: int, *more: bytes) -> Fragile:
 
 def break_off(engine: Fragile, giver: Fragile, installed: int = 1) -> Fragile:
     """A crash while the giver's state was installed, and rot."""
-    source, sink = SnapshotSource(giver.view(), 40), SnapshotSink()
-    bodies: list[bytes] = []
-    last = False
-    while not last:
-        given = source.piece(len(bodies))
-        assert given is not None
-        body, last = given
-        bodies.append(body)
-    source.close()
-    engine.write([StoragePut(Table.META, stage_of(n), body) for n, body in enumerate(bodies)])
-    engine.write(sink.begin(source.slot))
-    for body in bodies[:installed]:
-        engine.write(sink.take(body))
+    snapshots.break_off(engine, giver, installed, 40)
     assert engine.rot(Table.META, stage_of(1))
     return engine
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from unit.member.alone import CLUSTER, Alone, member_on
+from unit.member.snapshots import pieces
 
 from distkv.core.hardstate import HardState
 from distkv.core.log import Log
 from distkv.core.messages import Accepted, Prepare, Promise, Refuse
 from distkv.core.outbox import Outbox
 from distkv.ids import Ballot
-from distkv.machine.snapshot import INSTALLING, TABLES, SnapshotSink, SnapshotSource, is_installing
+from distkv.machine.snapshot import INSTALLING, TABLES, SnapshotSink, is_installing
 from distkv.member.member import Member
 from distkv.member.messages import SnapshotPiece, SnapshotWanted
 from distkv.member.staging import UNSTAGE, stage_of
@@ -23,14 +24,8 @@ from distkv.transport.base import Identity
 PEER = Identity(CLUSTER, 0, 1, 101, 1)
 
 
-def pieces(engine: MemoryEngine, transfer: int) -> list[SnapshotPiece]:
-    """Of this state, as a peer would give it; several."""
-    source = SnapshotSource(engine.view(), 40)
-    found: list[SnapshotPiece] = []
-    while not found or not found[-1].last:
-        given = source.piece(len(found))
-        assert given is not None
-        found.append(SnapshotPiece(transfer, len(found), source.slot, given[1], given[0]))
+def small_pieces(engine: MemoryEngine, transfer: int) -> list[SnapshotPiece]:
+    found = pieces(engine, 40, transfer)
     assert len(found) > 3
     return found
 
@@ -52,7 +47,7 @@ def half_staged() -> tuple[MemoryEngine, Alone, list[SnapshotPiece]]:
     engine = MemoryEngine()
     alone = Alone(engine)
     alone.appear(1)
-    found = pieces(engine, 1)
+    found = small_pieces(engine, 1)
     alone.seat.receiver.take_anew(1, alone.now)
     for piece in found[:-1]:
         alone.seat.receiver.on_piece(1, piece)
@@ -71,7 +66,7 @@ def test_a_piece_that_rotted_leaves_the_old_state_and_another_transfer_follows()
     assert alone.seat.healer.found == {"META": 1}
     assert ("own disk", "rotten row") in kinds(alone.member)
     alone.seat.receiver.take_anew(1, alone.now)
-    for piece in pieces(engine, 2):
+    for piece in small_pieces(engine, 2):
         alone.seat.receiver.on_piece(1, piece)
     assert alone.seat.healer.states_taken == 1
     assert state_rows(engine) == before
@@ -87,7 +82,7 @@ def test_a_piece_that_the_scrubber_finds_rotten_ends_the_transfer() -> None:
 
 def broken_off(engine: MemoryEngine, mark: bytes | None = None) -> list[SnapshotPiece]:
     """A crash after some rows of the snapshot were installed; then a piece of it rots."""
-    found = pieces(engine, 1)
+    found = small_pieces(engine, 1)
     engine.write([Put(Table.META, stage_of(piece.piece), piece.body) for piece in found])
     sink = SnapshotSink()
     engine.write(sink.begin(found[0].slot))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +16,13 @@ import pytest
 @contextmanager
 def mounted(path: Path, size: int) -> Iterator[Path]:
     """A file system of `size` bytes of its own; skips the test where that is not allowed."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "distkv-test", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {done.stderr.strip()}")
+        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
     try:
         yield path
     finally:
