@@ -8,18 +8,17 @@ from distkv.errors import Busy
 class MemoryBudget:
     """A plain count; taking more than is left is refused, never waited for."""
 
-    def __init__(self, limit: int, name: str = "memory_in_flight") -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.name = name
         self.used = 0
         self.peak = 0
 
     def take(self, count: int) -> None:
-        """Account `count` bytes. Raises Busy, naming the limit."""
+        """Account `count` bytes. Raises Busy, naming the limit of the configuration."""
         if self.used + count > self.limit:
             raise Busy(
-                f"{self.name} is {self.limit} bytes, {self.used} are in use: "
-                f"{count} more do not fit; try again, or raise {self.name}"
+                f"values_in_flight_max is {self.limit} bytes, {self.used} are in use: "
+                f"{count} more do not fit; try again, or raise values_in_flight_max"
             )
         self.used += count
         self.peak = max(self.peak, self.used)

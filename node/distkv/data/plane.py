@@ -86,7 +86,7 @@ class DataPlane:
         self.own = own
         self.peers: dict[int, int] = {}
         outbox = PolledOutbox(kernel, outbox, self.peers, self.drained)
-        self.budget = MemoryBudget(limits.memory_in_flight, "values_in_flight_max")
+        self.budget = MemoryBudget(limits.memory_in_flight)
         self.keeper = ShardKeeper(kernel, engine, applied, own, limits.keeper)
         self.sender = Sender(outbox, own.ordinal, self._receive_own)
         self.disperser = Disperser(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from distkv.member.messages import MENDING
 from distkv.storage.base import CorruptRow
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class Standing(Enum):
     JOINING = "waiting to be admitted"
     LEAVING = "leaving"
     RETIRED = "retired"
-    UNKNOWN = "mending"
+    UNKNOWN = MENDING
 
 
 _TEXTS = {
