@@ -213,8 +213,8 @@ class Scrubber:
 
     def _skip(self, table: Table, key: bytes, gained: bool) -> int:
         """A walk does not get past this row, which may be sound itself: on behind what is damaged.
-        The rows of a damaged block are left out, and few others; all others of the table, if the
-        place found behind the last one does not let a walk go on (not `gained`)."""
+        The rows of a damaged block are left out, and what `place_behind` passes over; all others of
+        the table, if the place found behind the last one lets no walk go on (not `gained`)."""
         if table is Table.SHARD:
             self._on_lost_framing(1)
         else:
